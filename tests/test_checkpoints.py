@@ -168,14 +168,14 @@ def test_towers_of_half_precision_give_embeddings_of_full(
 
 def test_only_the_tower_that_is_used_is_read(open_clip_folder: Path, picture: Any) -> None:
     encoder = zeroshot.load(open_clip_folder)
-    assert {"text", "vision"} & vars(encoder).keys() == set()
+    assert {"_text", "_vision"} & vars(encoder).keys() == set()
     encoder.encode_images(picture)
-    assert "vision" in vars(encoder)
-    assert "text" not in vars(encoder)
+    assert "_vision" in vars(encoder)
+    assert "_text" not in vars(encoder)
     other = zeroshot.load(open_clip_folder)
     other.encode_texts(TEXTS)
-    assert "text" in vars(other)
-    assert "vision" not in vars(other)
+    assert "_text" in vars(other)
+    assert "_vision" not in vars(other)
 
 
 def test_no_weight_is_read_before_it_is_used(open_clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +319,7 @@ def test_a_file_that_is_no_safetensors(make_checkpoint: Make, layout: str, conte
     path = next(folder.glob("*.safetensors"))
     path.unlink()  # it may be linked to the shared one
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"is no valid safetensors file: .*; fetch it again") as caught:
+    with pytest.raises(CheckpointError, match=r"(?i)fetch it again|save its state dict again") as caught:
         zeroshot.load(folder)
     assert str(path) in str(caught.value)
 
@@ -346,14 +346,6 @@ def test_a_folder_in_place_of_a_file(make_checkpoint: Make, name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(folder)
     assert name in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "ViT-B-32.pt"])
-def test_pickles_are_refused(make_checkpoint: Make, name: str) -> None:
-    folder = make_checkpoint()
-    torch.save(safetensors.torch.load_file(folder / "open_clip_model.safetensors"), folder / name)
-    with pytest.raises(CheckpointError, match="can run code when they are read"):
-        zeroshot.load(folder / name)
 
 
 # ------------------------------------------------------------------------------------------------- configurations
@@ -420,18 +412,14 @@ def test_a_config_that_does_not_say_who_wrote_it_gets_no_defaults(make_checkpoin
 @pytest.mark.parametrize(
     ("part", "key", "value", "message"),
     [
-        ("vision_cfg", "timm_model_name", "vit_base_patch32", "vision_cfg.timm_model_name = 'vit_base_patch32'"),
-        ("vision_cfg", "attentional_pool", True, "vision_cfg.attentional_pool = True"),
-        ("vision_cfg", "pool_type", "avg", "vision_cfg.pool_type = 'avg'"),
+        ("vision_cfg", "qk_norm", True, "vision_cfg.qk_norm = True"),
+        ("vision_cfg", "block_type", "custom", "vision_cfg.block_type = 'custom'"),
         ("vision_cfg", "ls_init_value", 1e-4, "vision_cfg.ls_init_value = 0.0001"),
         ("vision_cfg", "something_of_2030", 1, "vision_cfg.something_of_2030 = 1"),
-        ("text_cfg", "hf_model_name", "roberta-base", "text_cfg.hf_model_name = 'roberta-base'"),
-        ("text_cfg", "embed_cls", True, "text_cfg.embed_cls = True"),
-        ("text_cfg", "no_causal_mask", True, "text_cfg.no_causal_mask = True"),
-        ("text_cfg", "pool_type", "last", "text_cfg.pool_type = 'last'"),
-        ("text_cfg", "act_kwargs", {"approximate": "tanh"}, "text_cfg.act_kwargs = {'approximate': 'tanh'}"),
-        ("text_cfg", "tokenizer_kwargs", {"clean": "canonicalize"}, "text_cfg.tokenizer_kwargs"),
-        (None, "multimodal_cfg", {}, "multimodal_cfg"),
+        ("text_cfg", "proj_type", "none", "text_cfg.proj_type = 'none'"),
+        ("text_cfg", "tokenizer_mode", "clips", "text_cfg.tokenizer_mode = 'clips'"),
+        ("text_cfg", "final_ln_after_pool", True, "text_cfg.final_ln_after_pool = True"),
+        (None, "audio_cfg", {}, "audio_cfg"),
     ],
 )
 def test_an_open_clip_network_that_is_not_supported_is_named(
@@ -440,7 +428,7 @@ def test_an_open_clip_network_that_is_not_supported_is_named(
     def edit(config: dict[str, Any]) -> None:
         (config["model_cfg"][part] if part else config["model_cfg"])[key] = value
 
-    with pytest.raises(CheckpointError, match="asks for a network that is not supported yet") as caught:
+    with pytest.raises(CheckpointError, match="asks for a network that is not supported:") as caught:
         read_checkpoint(make_checkpoint(config=edit))
     assert message in str(caught.value)
 
@@ -460,15 +448,15 @@ def test_open_clip_settings_at_their_defaults_change_nothing(
 
 
 def test_a_transformers_model_of_another_type_is_named(make_checkpoint: Make) -> None:
-    folder = make_checkpoint("transformers", config=lambda c: c.update(model_type="siglip"))
-    with pytest.raises(CheckpointError, match="model type 'siglip'; expected 'clip'"):
+    folder = make_checkpoint("transformers", config=lambda c: c.update(model_type="align"))
+    with pytest.raises(CheckpointError, match="model type 'align'; expected 'clip' or 'siglip'"):
         read_checkpoint(folder)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu_pytorch_tanh", "QuickGELU"])
+@pytest.mark.parametrize("activation", ["relu", "gelu_new", "QuickGELU"])
 def test_an_activation_that_is_not_known(make_checkpoint: Make, activation: str) -> None:
     folder = make_checkpoint("transformers", config=lambda c: c["text_config"].update(hidden_act=activation))
-    with pytest.raises(CheckpointError, match=f"hidden_act is '{activation}'; expected one of gelu, quick_gelu"):
+    with pytest.raises(CheckpointError, match=f"hidden_act is '{activation}'; expected one of quick_gelu, gelu"):
         read_checkpoint(folder)
 
 
@@ -478,7 +466,7 @@ def test_an_image_size_that_does_not_fit_the_positions(make_checkpoint: Make, la
         part = config["model_cfg"]["vision_cfg"] if layout == "open_clip" else config["vision_config"]
         part["image_size"] = size
 
-    with pytest.raises(CheckpointError, match=rf"images of {size} x {size}, which make \d+ positions .* have 5"):
+    with pytest.raises(CheckpointError, match=rf"images of {size} x {size}, which make \d+ positions; the weights have 5"):
         read_checkpoint(make_checkpoint(layout, config=edit))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,15 @@ from zeroshot.errors import CheckpointError, DeviceError, OptionError, check_pos
 from zeroshot.image import Preprocess, as_image_list
 from zeroshot.nets.text import TextTower
 from zeroshot.registry import DEFAULT_MODEL, locate
-from zeroshot.tokenizer import get_tokenizer
+from zeroshot.tokenizer import Tokenizer, get_tokenizer
+from zeroshot.tokenizer_file import FileTokenizer
 
-Precision = Literal["float32", "float16", "bfloat16"]
+Precision = Literal["float32", "float16", "bfloat16", "auto"]
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # Texts that go through the tower at once: bounds memory, and is enough for prompts to share nearly all their prefixes.
 _TEXTS_PER_BLOCK = 4096
+# The same for towers that cannot share them, which compute every position of every text.
+_TEXTS_PER_BATCH = 64
 # Fewer texts than this share too little for the bookkeeping of a trie.
 _TRIE_PAYS_FROM = 16
 
@@ -46,8 +50,9 @@ def load(
         checkpoint folder or weights file, or ``"mini"``, the bundled model that needs no download.
     device : str or torch.device, optional
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; by default CUDA where there is one, else the CPU.
-    dtype : {"float32", "float16", "bfloat16"} or torch.dtype
-        Precision of the towers. Embeddings are float32 whatever it is.
+    dtype : {"float32", "float16", "bfloat16", "auto"} or torch.dtype
+        Precision of the towers; ``"auto"`` is the one that the weights are stored in. Embeddings are float32 whatever
+        it is.
 
     Returns
     -------
@@ -64,6 +69,8 @@ def load(
         If the files have to be downloaded and cannot be.
     DeviceError
         If this machine does not have the device, or the device not the precision.
+    MissingExtraError
+        If the checkpoint needs a library that is not installed (timm, transformers); the message names the extra.
 
     Examples
     --------
@@ -73,8 +80,9 @@ def load(
     """
     resolved_device, resolved_dtype = _resolve_device(device), _resolve_dtype(dtype)
     location = locate(model)
-    checkpoint = read_checkpoint(location.path, activation=location.activation)
-    return ClipEncoder(checkpoint, name=location.name, device=resolved_device, dtype=resolved_dtype)
+    checkpoint = read_checkpoint(location.path, activation=location.activation, tokenizer=location.tokenizer)
+    precision = checkpoint.dtype if resolved_dtype is None else resolved_dtype
+    return ClipEncoder(checkpoint, name=location.name, device=resolved_device, dtype=precision)
 
 
 class ClipEncoder:
@@ -107,24 +115,40 @@ class ClipEncoder:
         self.device = device
         self.dtype = dtype
         self.dim: int = checkpoint.text.dim
-        self.context: int = checkpoint.text.context
+        self.context: int = checkpoint.context
         self.logit_scale: float = checkpoint.logit_scale
         self.logit_bias: float | None = checkpoint.logit_bias
         self.preprocess: Preprocess = checkpoint.preprocess
+        self._loading = threading.RLock()
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         return f"<ClipEncoder {self.name!r}: {self.dim}-d, {self.preprocess.size[0]} px, {dtype} on {self.device}>"
 
-    @cached_property
+    @property
     def vision(self) -> nn.Module:
         """The image tower: (n_images, 3, H, W) normalised pixels -> (n_images, dim), not normalised."""
-        return self._checkpoint.load_vision(device=self.device, dtype=self.dtype)
+        with self._loading:  # several threads may ask for it first
+            return self._vision
 
     @cached_property
-    def text(self) -> TextTower:
+    def _vision(self) -> nn.Module:
+        return self._checkpoint.load_vision(device=self.device, dtype=self.dtype)
+
+    @property
+    def text(self) -> nn.Module:
         """The text tower: (n_texts, context) int64 tokens -> (n_texts, dim), not normalised."""
+        with self._loading:
+            return self._text
+
+    @cached_property
+    def _text(self) -> nn.Module:
         return self._checkpoint.load_text(device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer | FileTokenizer:
+        file = self._checkpoint.tokenizer
+        return get_tokenizer() if file is None else file.open()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -139,13 +163,17 @@ class ClipEncoder:
         files = checkpoint.weights.files
         if file_stamps(files) != checkpoint.stamps:
             raise CheckpointError(f"the weights of {self.name!r} were changed since they were loaded; load them again")
-        settings = (checkpoint.vision, checkpoint.text, checkpoint.preprocess, self.dtype)
+        settings: tuple[object, ...] = (checkpoint.vision, checkpoint.text, checkpoint.preprocess, self.dtype)
         digests = [file_digest(path) for path in files]
+        if checkpoint.tokenizer is not None:
+            tokenizer = checkpoint.tokenizer
+            settings += (tokenizer.clean, tokenizer.drop_separator)
+            digests.append(file_digest(tokenizer.path))
         return hashlib.sha256(repr((settings, digests)).encode()).hexdigest()
 
     def tokenize(self, texts: str | Sequence[str]) -> npt.NDArray[np.int64]:
         """Return token ids: ndarray of shape (n_texts, context), int64. Longer texts are cut, with a warning."""
-        return get_tokenizer().tokenize(texts, context=self.context)
+        return self._tokenizer.tokenize(texts, context=self.context)
 
     def encode_texts(self, texts: str | Sequence[str]) -> Tensor:
         """Embed texts.
@@ -160,17 +188,34 @@ class ClipEncoder:
         Tensor of shape (n_texts, dim), float32
             L2-normalised, on `device`, in the order of `texts`.
         """
-        tokens = self.tokenize(texts)
-        parts = [tokens[start : start + _TEXTS_PER_BLOCK] for start in range(0, len(tokens), _TEXTS_PER_BLOCK)]
-        with torch.inference_mode():
-            embeddings = [_normalize(self._text_features(part)) for part in parts]
-        return torch.cat(embeddings) if embeddings else torch.empty(0, self.dim, device=self.device)
+        return self.encode_tokens(self.tokenize(texts))
 
-    def _text_features(self, tokens: npt.NDArray[np.int64]) -> Tensor:
-        if len(tokens) >= _TRIE_PAYS_FROM:
-            return prefix.encode(self.text, tokens)
-        features: Tensor = self.text(torch.from_numpy(tokens).to(self.device))
-        return features
+    def encode_tokens(self, tokens: npt.NDArray[np.int64]) -> Tensor:
+        """Embed texts that are tokens already.
+
+        Parameters
+        ----------
+        tokens : ndarray of shape (n_texts, context), int64
+            As `tokenize` returns them.
+
+        Returns
+        -------
+        Tensor of shape (n_texts, dim), float32
+            L2-normalised, on `device`.
+        """
+        out = torch.empty(len(tokens), self.dim, dtype=torch.float32, device=self.device)
+        # A trie pays from a certain number of texts; and only towers that never look ahead have one.
+        shared = len(tokens) >= _TRIE_PAYS_FROM and getattr(self._checkpoint.text, "shares_prefixes", False)
+        size = _TEXTS_PER_BLOCK if shared else _TEXTS_PER_BATCH
+        for start in range(0, len(tokens), size):
+            part = tokens[start : start + size]
+            with torch.inference_mode():
+                if shared:
+                    features = prefix.encode(cast(TextTower, self.text), part)
+                else:
+                    features = self.text(torch.from_numpy(part).to(self.device))
+                out[start : start + len(part)] = _normalize(features)
+        return out
 
     def encode_images(self, images: Any, *, batch_size: int = 32) -> Tensor:
         """Embed images.
@@ -197,11 +242,25 @@ class ClipEncoder:
         out = torch.empty(len(images), self.dim, dtype=torch.float32, device=self.device)
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            pixels = torch.from_numpy(np.stack([self.preprocess(image) for image in batch]))
-            with torch.inference_mode():
-                features = self.vision(pixels.to(device=self.device, dtype=self.dtype))
-                out[start : start + len(batch)] = _normalize(features)
+            out[start : start + len(batch)] = self.encode_pixels(np.stack([self.preprocess(image) for image in batch]))
         return out
+
+    def encode_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
+        """Embed images that are preprocessed already, in one batch.
+
+        Parameters
+        ----------
+        pixels : ndarray or Tensor of shape (n_images, 3, H, W), float32
+            As `preprocess` returns them; a tensor may be on any device.
+
+        Returns
+        -------
+        Tensor of shape (n_images, dim), float32
+            L2-normalised, on `device`.
+        """
+        batch = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
+        with torch.inference_mode():
+            return _normalize(self.vision(batch.to(device=self.device, dtype=self.dtype, non_blocking=True)))
 
 
 def _normalize(features: Tensor) -> Tensor:
@@ -225,8 +284,11 @@ def _resolve_device(device: str | torch.device | None) -> torch.device:
     return resolved
 
 
-def _resolve_dtype(dtype: Precision | torch.dtype) -> torch.dtype:
+def _resolve_dtype(dtype: Precision | torch.dtype) -> torch.dtype | None:
+    """Return the precision; None for that of the weights."""
+    if isinstance(dtype, str) and dtype == "auto":
+        return None
     resolved = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if resolved is None or resolved not in _DTYPES.values():
-        raise OptionError(f"dtype is {dtype!r}; expected one of {', '.join(_DTYPES)}")
+        raise OptionError(f"dtype is {dtype!r}; expected one of {', '.join(_DTYPES)}, auto")
     return resolved

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 from zeroshot.errors import CheckpointError, CheckpointNotFoundError
 
@@ -14,13 +14,49 @@ TRANSFORMERS_CONFIG = "config.json"
 # The second name is that of transformers 5, which nests the settings of images in it.
 TRANSFORMERS_PREPROCESS = ("preprocessor_config.json", "processor_config.json")
 
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+# What the tokenizer file itself does not say, in the order in which it is looked for.
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+LayoutFiles: TypeAlias = "Mapping[str, tuple[tuple[str, ...], ...]]"
+
+_OPEN_CLIP_FILES: tuple[tuple[str, ...], ...] = ((OPEN_CLIP_CONFIG,),)
+_TRANSFORMERS_FILES = ((TRANSFORMERS_CONFIG,), TRANSFORMERS_PREPROCESS)
 # Weights and the configuration files that go with them, each by its possible names, in the order in which a folder or a
-# repository is searched: repositories of open_clip may hold both layouts.
-LAYOUT_FILES = {
-    "open_clip_model.safetensors": ((OPEN_CLIP_CONFIG,),),
-    "model.safetensors": ((TRANSFORMERS_CONFIG,), TRANSFORMERS_PREPROCESS),
-    "model.safetensors.index.json": ((TRANSFORMERS_CONFIG,), TRANSFORMERS_PREPROCESS),
+# repository is searched: safetensors first; and repositories of open_clip may hold both layouts.
+LAYOUT_FILES: LayoutFiles = {
+    "open_clip_model.safetensors": _OPEN_CLIP_FILES,
+    "open_clip_pytorch_model.safetensors": _OPEN_CLIP_FILES,
+    "open_clip_model.safetensors.index.json": _OPEN_CLIP_FILES,
+    "model.safetensors": _TRANSFORMERS_FILES,
+    "model.safetensors.index.json": _TRANSFORMERS_FILES,
+    "open_clip_pytorch_model.bin": _OPEN_CLIP_FILES,
+    "open_clip_pytorch_model.bin.index.json": _OPEN_CLIP_FILES,
+    "pytorch_model.bin": _TRANSFORMERS_FILES,
+    "pytorch_model.bin.index.json": _TRANSFORMERS_FILES,
 }
+
+
+def layouts_of(files: Sequence[str], layout: str) -> LayoutFiles:
+    """Return the part of `LAYOUT_FILES` to search: all of it, or weights files of other names in a known layout."""
+    configs = _OPEN_CLIP_FILES if layout == "open_clip" else _TRANSFORMERS_FILES
+    return dict.fromkeys(files, configs) if files else LAYOUT_FILES
+
+
+def tokenizer_source(folder: Path) -> str | None:
+    """Return whose tokenizer a checkpoint in `folder` uses.
+
+    Returns
+    -------
+    str or None
+        None for CLIP's own vocabulary, which needs no file; a repository or folder; or an empty string for the files
+        beside the weights.
+    """
+    if (folder / OPEN_CLIP_CONFIG).is_file():
+        text = (read_json(folder / OPEN_CLIP_CONFIG).get("model_cfg") or {}).get("text_cfg") or {}
+        name: str | None = text.get("hf_tokenizer_name") or text.get("hf_model_name")
+        return name
+    return "" if read_json(folder / TRANSFORMERS_CONFIG).get("model_type") == "siglip" else None
 
 
 def find_weights(path: Path) -> list[Path]:
@@ -31,7 +67,7 @@ def find_weights(path: Path) -> list[Path]:
     CheckpointNotFoundError
         If there are none.
     CheckpointError
-        If the file is in a format that could run code, or an index names files elsewhere.
+        If an index is damaged, or names files elsewhere.
     """
     if path.is_dir():
         folder = path
@@ -63,10 +99,6 @@ def shard_names(path: Path) -> list[str]:
             if PurePosixPath(shard).name != shard or shard in ("", ".", ".."):
                 raise CheckpointError(f"{path} names the shard {shard!r}; expected a file name without a folder")
         return shards
-    if path.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{path} is not a safetensors file; other formats can run code when they are read. Expected *.safetensors"
-        )
     return [path.name]
 
 

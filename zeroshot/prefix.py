@@ -97,7 +97,7 @@ def encode(tower: TextTower, tokens: Ints) -> Tensor:
         for path, start, first, last in zip(trie.paths, trie.starts[:-1], bounds[:-1], bounds[1:], strict=True)
     ]
     x = _advance(blocks[-1], x, x[_on(device, ends)], paths)
-    embeddings: Tensor = tower.ln_final(x) @ tower.text_projection
+    embeddings = tower.project(x)
     return embeddings[_on(device, inverse.reshape(-1))]
 
 

@@ -118,17 +118,10 @@ class Tokenizer:
             A text that needs more than `context` tokens is cut, its last token replaced by the end token, and a
             warning says so (as `clip.tokenize(truncate=True)` and open_clip do, which do not warn).
         """
-        if isinstance(texts, str):
-            texts = [texts]
-        if not hasattr(texts, "__iter__") or not hasattr(texts, "__len__"):
-            raise InputTypeError(f"texts is of type {type(texts).__name__}; expected a string or a list of strings")
-        if context < 3:
-            raise OptionError(f"context is {context}; expected at least 3: start, one token, end")
+        texts = check_texts(texts, context)
         tokens = np.zeros((len(texts), context), dtype=np.int64)
         too_long: list[str] = []
         for row, text in zip(tokens, texts, strict=True):
-            if not isinstance(text, str):
-                raise InputTypeError(f"a text is {text!r} of type {type(text).__name__}; expected str")
             length = 1
             row[0] = self.start_id
             for token in self._iter_ids(text):
@@ -138,14 +131,7 @@ class Tokenizer:
                 row[length] = token
                 length += 1
             row[length] = self.end_id
-        if too_long:
-            first = too_long[0] if len(too_long[0]) <= 60 else too_long[0][:60] + "…"
-            warnings.warn(
-                f"{len(too_long)} of {len(texts)} texts are longer than {context} tokens and were cut; "
-                f"what follows the cut has no effect. The first: {first!r}",
-                UserWarning,
-                stacklevel=_levels_to_caller(),
-            )
+        warn_of_cuts(too_long, len(texts), context)
         return tokens
 
     def _iter_ids(self, text: str) -> Iterator[int]:
@@ -213,6 +199,40 @@ def tokenize(texts: str | Sequence[str], context: int = 77) -> npt.NDArray[np.in
     [[49406, 320, 1125, 539, 320, 2368, 269, 49407, 0, 0]]
     """
     return get_tokenizer().tokenize(texts, context=context)
+
+
+def check_texts(texts: str | Sequence[str], context: int) -> Sequence[str]:
+    """Return one text or several as a sequence.
+
+    Raises
+    ------
+    InputTypeError
+        If a text is not a string.
+    OptionError
+        If `context` is below 3.
+    """
+    if isinstance(texts, str):
+        texts = [texts]
+    if not hasattr(texts, "__iter__") or not hasattr(texts, "__len__"):
+        raise InputTypeError(f"texts is of type {type(texts).__name__}; expected a string or a list of strings")
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputTypeError(f"a text is {text!r} of type {type(text).__name__}; expected str")
+    if context < 3:
+        raise OptionError(f"context is {context}; expected at least 3: start, one token, end")
+    return texts
+
+
+def warn_of_cuts(too_long: Sequence[str], count: int, context: int) -> None:
+    """Warn, at the line outside this package, of texts that did not fit; nothing for none."""
+    if too_long:
+        first = too_long[0] if len(too_long[0]) <= 60 else too_long[0][:60] + "…"
+        warnings.warn(
+            f"{len(too_long)} of {count} texts are longer than {context} tokens and were cut; "
+            f"what follows the cut has no effect. The first: {first!r}",
+            UserWarning,
+            stacklevel=_levels_to_caller(),
+        )
 
 
 def _levels_to_caller() -> int:

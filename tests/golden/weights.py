@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Sequence
 
@@ -13,12 +14,14 @@ import numpy.typing as npt
 _BLOCK = 1_000_003
 LOGIT_SCALE = 3.6109  # exp(3.6109) = 37.0: not the 100 that some hard-code
 LOGIT_BIAS = -9.25
+# Gains of norms, and the variances that batch norms divide by.
+_AROUND_ONE = re.compile(r"(^|\.)(ln_.*|bn\d|downsample\.1)\.weight$|\.running_var$")
 
 
 def fill(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     """Return the tensor `name`: integers times a scale, so that no mathematical library can change a bit.
 
-    The scale is what keeps activations near 1: by the fan-in for matrices, near 1 for the gains of norms.
+    The scale is what keeps activations near 1: by the fan-in for matrices, near 1 for the gains and variances of norms.
     """
     if name == "logit_scale":
         return np.full(shape, LOGIT_SCALE, dtype=np.float32)
@@ -29,7 +32,7 @@ def fill(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     block = rng.randint(-32768, 32768, size=min(size, _BLOCK)).astype(np.float32)
     values = np.resize(block, size).reshape(shape)
     values *= np.float32(_gain(name, shape) / 32768)
-    if ".ln_" in f".{name}" and name.endswith(".weight"):
+    if _AROUND_ONE.search(name):
         values += np.float32(1)
     return values
 

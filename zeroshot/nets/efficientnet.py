@@ -53,6 +53,11 @@ class EfficientNetConfig:
     dim: int
     image_size: tuple[int, int]
 
+    def build(self) -> EfficientNet:
+        """Return the tower, without weights."""
+        with torch.device("meta"):
+            return EfficientNet(self)
+
 
 class SameConv2d(Conv2d):
     """Convolution with TensorFlow's SAME padding: the odd pixel goes to the right and the bottom."""

@@ -5,7 +5,9 @@ Besides the work that it saves, drawing random numbers on the meta device makes 
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
@@ -34,3 +36,22 @@ class LayerNorm(nn.LayerNorm):
 
     def reset_parameters(self) -> None:
         """Leave the weights as they are."""
+
+
+class BatchNorm2d(nn.Module):
+    """Batch norm by the statistics of training; torch's own also counts batches, which only training needs."""
+
+    eps = 1e-5  # torch's default, which the published networks have
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.register_buffer("running_mean", torch.empty(channels))
+        self.register_buffer("running_var", torch.empty(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, C, H, W) -> (n, C, H, W)."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zeroshot.nets.layers import LayerNorm, Linear
 
-Activation = Literal["gelu", "quick_gelu"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 
@@ -29,9 +29,10 @@ class TransformerConfig:
         Attention heads; each has ``width / heads`` channels.
     mlp_width : int
         Hidden channels of the feed-forward part.
-    activation : {"gelu", "quick_gelu"}
-        ``quick_gelu`` is ``x * sigmoid(1.702 x)``, which OpenAI's models were trained with. The weights do not tell
-        which one a model needs, and the wrong one costs accuracy in silence.
+    activation : {"gelu", "gelu_tanh", "quick_gelu"}
+        ``quick_gelu`` is ``x * sigmoid(1.702 x)``, which OpenAI's models were trained with; ``gelu_tanh`` is the
+        approximation that SigLIP's were. The weights do not tell which one a model needs, and the wrong one costs
+        accuracy in silence.
     norm_eps : float
         Epsilon of the layer norms.
     """
@@ -44,6 +45,15 @@ class TransformerConfig:
     norm_eps: float = 1e-5
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of projected tokens: q (B, Tq, C), k and v (B, T, C) -> (B, Tq, C)."""
+
+    def split(x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], heads, -1).transpose(1, 2)  # (B, heads, T, head_dim)
+
+    return F.scaled_dot_product_attention(split(q), split(k), split(v)).transpose(1, 2).flatten(2)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
@@ -54,16 +64,18 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = Linear(width, width)
 
-    def forward(self, x: Tensor, *, causal: bool) -> Tensor:
-        """x: (B, T, C) -> (B, T, C)."""
+    def forward(self, x: Tensor, *, causal: bool, visible: Tensor | None = None) -> Tensor:
+        """x: (B, T, C), visible: (B, 1, T or 1, T) bool, the keys that a query may look at -> (B, T, C)."""
         q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        y = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), is_causal=causal)
+        y = F.scaled_dot_product_attention(
+            self._split(q), self._split(k), self._split(v), attn_mask=visible, is_causal=causal
+        )
         return self._merge(y)
 
-    def pooled(self, x: Tensor, at: Tensor, *, causal: bool) -> Tensor:
+    def pooled(self, x: Tensor, at: Tensor, *, causal: bool, visible: Tensor | None = None) -> Tensor:
         """Attend from one position of each row; the row `at` of what `forward` gives.
 
-        x: (B, T, C), at: (B,) int64 -> (B, C).
+        x: (B, T, C), at: (B,) int64, visible: (B, 1, T, T) bool -> (B, C).
         """
         rows = torch.arange(len(x), device=x.device)
         width = x.shape[-1]
@@ -71,8 +83,9 @@ class Attention(nn.Module):
         b_q, b_kv = torch.split(self.in_proj_bias, [width, 2 * width])
         q = F.linear(x[rows, at], w_q, b_q).unsqueeze(1)  # (B, 1, C)
         k, v = F.linear(x, w_kv, b_kv).chunk(2, dim=-1)
-        visible = None
-        if causal:
+        if visible is not None:
+            visible = visible[rows, :, at].unsqueeze(2)  # (B, 1, 1, T)
+        elif causal:
             visible = torch.arange(x.shape[1], device=x.device) <= at[:, None, None, None]  # (B, 1, 1, T)
         y = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=visible)
         return self._merge(y).squeeze(1)
@@ -86,6 +99,13 @@ class Attention(nn.Module):
         return merged
 
 
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Apply an activation to each number; any shape."""
+    if activation == "quick_gelu":
+        return x * torch.sigmoid(1.702 * x)
+    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
 class FeedForward(nn.Module):
     """Two linear layers with the activation between them."""
 
@@ -97,9 +117,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., C) -> (..., C)."""
-        hidden = self.c_fc(x)
-        hidden = hidden * torch.sigmoid(1.702 * hidden) if self.activation == "quick_gelu" else F.gelu(hidden)
-        projected: Tensor = self.c_proj(hidden)
+        projected: Tensor = self.c_proj(activate(self.c_fc(x), self.activation))
         return projected
 
 
@@ -113,34 +131,41 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, *, causal: bool) -> Tensor:
+    def forward(self, x: Tensor, *, causal: bool, visible: Tensor | None = None) -> Tensor:
         """x: (B, T, C) -> (B, T, C)."""
-        x = x + self.attn(self.ln_1(x), causal=causal)
+        x = x + self.attn(self.ln_1(x), causal=causal, visible=visible)
         x = x + self.mlp(self.ln_2(x))
         return x
 
-    def pooled(self, x: Tensor, at: Tensor, *, causal: bool) -> Tensor:
+    def pooled(self, x: Tensor, at: Tensor, *, causal: bool, visible: Tensor | None = None) -> Tensor:
         """What `forward` gives at one position of each row, without computing the others. x: (B, T, C) -> (B, C)."""
         rows = torch.arange(len(x), device=x.device)
-        y: Tensor = x[rows, at] + self.attn.pooled(self.ln_1(x), at, causal=causal)
+        y: Tensor = x[rows, at] + self.attn.pooled(self.ln_1(x), at, causal=causal, visible=visible)
         y = y + self.mlp(self.ln_2(y))
         return y
 
 
 class Transformer(nn.Module):
-    """A stack of blocks, read at one position of each sequence."""
+    """A stack of blocks."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(config) for _ in range(config.layers))
 
-    def forward(self, x: Tensor, at: Tensor, *, causal: bool) -> Tensor:
+    def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
+        """x: (B, T, C) -> (B, T, C)."""
+        for block in self.resblocks:
+            x = block(x, causal=causal)
+        return x
+
+    def pooled(self, x: Tensor, at: Tensor, *, causal: bool = False, visible: Tensor | None = None) -> Tensor:
         """Run all blocks and read position `at` (B,) of each row: x: (B, T, C) -> (B, C).
 
         The other positions of the last block serve as keys and values alone, so the rest of it is computed for the
-        one position that is read: less work, the same numbers.
+        one position that is read: less work, the same numbers. `visible`, (B, 1, T, T) bool, takes the place of
+        `causal` where what a position sees is more than the past.
         """
         for block in self.resblocks[:-1]:
-            x = block(x, causal=causal)
+            x = block(x, causal=causal, visible=visible)
         last: Block = self.resblocks[-1]  # type: ignore[assignment]
-        return last.pooled(x, at, causal=causal)
+        return last.pooled(x, at, causal=causal, visible=visible)
