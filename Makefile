@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LABELS := cat dog clock plate rocket lighthouse car tree "cup of coffee" "bowl of soup"
 
-.PHONY: demo test check lint format clean
+.PHONY: demo test test-all check lint format clean
 
 demo: $(VENV)/.demo ## classify the example photographs with the bundled model
 	@$(BIN)/zeroshot classify examples/images/*.jpg --labels $(LABELS) --model mini --top-k 3
 
 test: $(VENV)/.test ## all tests
 	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.all ## what `make test` leaves out: tests that need extras, and checkpoints of full size
+	$(BIN)/python -m pytest tests -m "extra or full_size"
 
 check: lint test ## what a change has to pass: ruff, mypy, tests
 
@@ -35,6 +38,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.demo
 	@$(PIP) --editable ".[test]"
+	@touch $@
+
+$(VENV)/.all: $(VENV)/.test
+	@$(PIP) --editable ".[test-all]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test

@@ -131,11 +131,22 @@ def test_the_activation_matters_and_is_the_configurations(make_checkpoint: Make,
     assert ((quick - exact).norm(dim=1) > 1e-3).all()
 
 
-def test_what_the_registry_knows_goes_before_the_configuration(open_clip_folder: Path) -> None:
+def test_a_configuration_that_is_given_goes_before_the_one_beside_the_weights(open_clip_folder: Path) -> None:
     # Configurations of OpenAI's weights for open_clip say "gelu" in some repositories; the table knows better.
-    checkpoint = read_checkpoint(open_clip_folder, activation="gelu")
+    given = json.loads((open_clip_folder / "open_clip_config.json").read_text())
+    given["model_cfg"]["quick_gelu"] = False
+    given["preprocess_cfg"]["mean"] = [0.1, 0.2, 0.3]
+    checkpoint: Any = read_checkpoint(open_clip_folder, config=given)
     assert checkpoint.text.transformer.activation == "gelu"
-    assert checkpoint.vision.transformer.activation == "gelu"  # type: ignore[union-attr]
+    assert checkpoint.vision.transformer.activation == "gelu"
+    assert checkpoint.preprocess.mean == (0.1, 0.2, 0.3)
+
+
+def test_a_configuration_that_is_given_needs_none_beside_the_weights(make_checkpoint: Make) -> None:
+    folder = make_checkpoint()
+    given = json.loads((folder / "open_clip_config.json").read_text())
+    (folder / "open_clip_config.json").unlink()
+    assert read_checkpoint(folder, config=given).context == 24
 
 
 # ---------------------------------------------------------------------------------------------------- precision
@@ -416,7 +427,7 @@ def test_a_config_that_does_not_say_who_wrote_it_gets_no_defaults(make_checkpoin
         ("vision_cfg", "block_type", "custom", "vision_cfg.block_type = 'custom'"),
         ("vision_cfg", "ls_init_value", 1e-4, "vision_cfg.ls_init_value = 0.0001"),
         ("vision_cfg", "something_of_2030", 1, "vision_cfg.something_of_2030 = 1"),
-        ("text_cfg", "proj_type", "none", "text_cfg.proj_type = 'none'"),
+        ("text_cfg", "ls_init_value", 1e-4, "text_cfg.ls_init_value = 0.0001"),
         ("text_cfg", "tokenizer_mode", "clips", "text_cfg.tokenizer_mode = 'clips'"),
         ("text_cfg", "final_ln_after_pool", True, "text_cfg.final_ln_after_pool = True"),
         (None, "audio_cfg", {}, "audio_cfg"),

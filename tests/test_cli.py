@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import zeroshot
 from zeroshot.cli import main
 
 IMAGES = Path(__file__).parent.parent / "examples" / "images"
@@ -144,7 +145,54 @@ def test_models_lists_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["name"] for row in rows] == ["ViT-L-14/openai"]
     assert rows[0]["imagenet_top1"] == "75.54"
-    assert run("models", "no such thing") == 1
+    assert rows[0]["mean"] == "0.48145466 0.4578275 0.40821073"
+
+
+def test_models_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "b-16-siglip2", "hf-*", "--sort", "accuracy") == 1  # a pattern fits the whole name
+    assert run("models", "nllb", "*-siglip/*", "--sort", "accuracy") == 0
+    assert capsys.readouterr().out == (
+        "name                        params   px  top-1  needs         licence\n"
+        "nllb-clip-large-siglip/v1   1196 M  384  51.8%  transformers  CC-BY-NC-4.0\n"
+        "nllb-clip-base-siglip/v1     507 M  384  39.1%  transformers  CC-BY-NC-4.0\n"
+        "nllb-clip-base-siglip/mrl    507 M  384         transformers  CC-BY-NC-4.0\n"
+        "nllb-clip-large-siglip/mrl  1196 M  384         transformers  CC-BY-NC-4.0\n"
+    )
+
+
+def test_models_as_json_tell_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == [entry.name for entry in zeroshot.available_models()]
+    tuples = [tuple(v) if isinstance(v, list) else v for v in rows[-1].values()]
+    assert tuples[1:] == list(vars(zeroshot.available_models()[-1]).values())
+
+
+def test_models_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "--summary", "vit-h-14") == 0
+    assert capsys.readouterr().out == (
+        "family     core  tokenizers  transformers  total\n"
+        "clip-vit      8           0             0      8\n"
+        "clipa         0           3             0      3\n"
+        "hf-text       0           0             1      1\n"
+        "metaclip2     0           3             0      3\n"
+        "all           8           6             1     15\n"
+    )
+    assert run("models", "--summary", "--format", "json") == 0
+    families = {row.pop("family"): row for row in json.loads(capsys.readouterr().out)}
+    everything = families.pop("all")
+    assert everything["total"] == len(zeroshot.available_models())
+    for kind, count in everything.items():
+        assert count == sum(row[kind] for row in families.values())
+    assert families["siglip"]["tokenizers"] == families["siglip"]["total"] > 0
+
+
+def test_models_that_there_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "no", "such", "thing", "--format", "json") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "zeroshot: no model's name fits 'no such thing'; 'zeroshot models' lists all\n"
+    assert run("models", "--sort", "speed") == 2
 
 
 def test_prompts_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,3 +231,141 @@ def test_prompts_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert picture.read_text(encoding="utf-8").startswith("<svg")
     assert run("prompts", "compare", str(tmp_path / "nowhere"), "--prompts", "photo", *MINI) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+# ------------------------------------------------------------------------------------------------------- large jobs
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with ``photos``: two pictures, a broken one and a text."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, image in (("cat", CAT), ("coffee", COFFEE)):
+        (folder / f"{name}.jpg").write_bytes(Path(image).read_bytes())
+    (folder / "broken.jpg").write_bytes(Path(CAT).read_bytes()[:500])
+    (folder / "notes.txt").touch()
+    return tmp_path
+
+
+THINGS = ("--labels", "cat", "cup of coffee", *MINI)
+
+
+def test_a_folder_into_a_file(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("classify", "photos", *THINGS, "--out", "results.csv", "--top-k", "1", "--batch-size", "2") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "zeroshot: 3 images in results.csv; failed: 1 ImageError; passed over: 1 .txt\n"
+    rows = list(csv.DictReader(io.StringIO(Path("results.csv").read_text(encoding="utf-8"))))
+    assert [(row["source"], row["label"], row["error"]) for row in rows] == [
+        ("photos/broken.jpg", "", "ImageError"),
+        ("photos/cat.jpg", "cat", ""),
+        ("photos/coffee.jpg", "cup of coffee", ""),
+    ]
+
+
+def test_a_job_in_which_nothing_fails_is_done(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("classify", "photos/c*.jpg", *THINGS, "--out", "results.jsonl", "--workers", "1") == 0
+    assert capsys.readouterr().err == "zeroshot: 2 images in results.jsonl\n"
+
+
+def test_a_job_is_not_done_over_unasked(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("classify", "photos/cat.jpg", *THINGS, "--out", "results.csv")
+    assert run(*command) == 0
+    content = Path("results.csv").read_bytes()
+    assert run(*command) == 1
+    assert "choose resume or overwrite" in capsys.readouterr().err
+    assert run(*command, "--resume") == 0
+    assert capsys.readouterr().err == "zeroshot: 1 image in results.csv, 1 of them done before\n"
+    assert run(*command, "--resume", "--threshold", "1") == 1
+    assert "whose threshold is 0.0 where this one has 1.0" in capsys.readouterr().err
+    assert Path("results.csv").read_bytes() == content
+    assert run(*command, "--overwrite", "--threshold", "1") == 0
+    assert Path("results.csv").read_bytes() != content
+
+
+def test_embeddings_are_made_once_and_scored_often(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("embed", "photos", *MINI, "--out", "photos.safetensors", "--dtype", "float16") == 1
+    assert "3 images in photos.safetensors; failed: 1 ImageError" in capsys.readouterr().err
+    for path in list(Path("photos").iterdir()):
+        path.unlink()
+    labels = ("--labels", "cat", "cup of coffee")  # the model is the one of the embeddings
+    assert run("classify", "--embeddings", "photos.safetensors", *labels, "--top-k", "1", "--format", "json") == 1
+    captured = capsys.readouterr()
+    results = json.loads(captured.out)
+    assert [result.get("label") for result in results] == [None, "cat", "cup of coffee"]
+    assert "photos/broken.jpg" in results[0]["error"]
+    assert "photos/broken.jpg" in captured.err
+    assert run("classify", "--embeddings", "photos.safetensors", *labels) == 1
+    assert capsys.readouterr().out.startswith("photos/cat.jpg\ncat ")
+    assert run("classify", "--embeddings", "photos.safetensors", "--labels", "dog", "--out", "results.csv") == 1
+    assert Path("results.csv").read_text(encoding="utf-8").count(",dog,") == 4  # as the label and as the best of them
+
+
+def test_embeddings_of_another_model(photos: Path, open_clip_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("embed", "photos/cat.jpg", "--model", str(open_clip_folder), "--out", "photos.safetensors") == 0
+    capsys.readouterr()
+    assert run("classify", "--embeddings", "photos.safetensors", *THINGS) == 1
+    assert "photos.safetensors was made with another state of" in capsys.readouterr().err
+
+
+def test_a_list_on_standard_input(photos: Path) -> None:
+    command = [sys.executable, "-m", "zeroshot.cli", "classify", "@-", *THINGS, "--out", "results.csv"]
+    done = subprocess.run(command, input=b"photos/cat.jpg\nphotos/coffee.jpg\n", capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr == b"zeroshot: 2 images in results.csv\n"  # and no bar, which is for terminals
+
+
+def test_a_file_that_cannot_be_written(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("classify", "photos", *THINGS, "--out", "photos/notes.txt/results.csv") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("zeroshot: photos/notes.txt/results.csv cannot be written: ")
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("classify", CAT, "--embeddings", "x.safetensors", "--labels", "cat"), 2, "one of IMAGE and --embeddings"),
+        (("classify", CAT, *THINGS, "--resume"), 2, "--resume and --overwrite go with --out"),
+        (("classify", CAT, *THINGS, "--out", "x.csv", "--format", "json"), 2, "the ending of --out"),
+        (("classify", CAT, *THINGS, "--out", "x.txt"), 1, "expected one of .csv, .jsonl, .parquet"),
+        (("classify", CAT, *THINGS, "--out", "x.csv", "--resume", "--overwrite"), 1, "expected one of them"),
+        (("classify", CAT, *THINGS, "--out", "photos"), 1, "expected one of .csv"),
+        (("classify", "photos/*.gif", *THINGS, "--out", "x.csv"), 1, "nothing matches photos/*.gif"),
+        (("classify", "@names.txt", *THINGS, "--out", "x.csv"), 1, "no list at names.txt"),
+        (("classify", "--embeddings", "x.safetensors", "--labels", "cat"), 1, "x.safetensors cannot be read"),
+        (("embed", CAT, *MINI), 2, "--out"),
+        (("embed", "--out", "x.safetensors", *MINI), 2, "SOURCE"),
+        (("embed", CAT, *MINI, "--out", "x.csv"), 1, "expected one of .safetensors, .parquet"),
+        (("embed", CAT, *MINI, "--out", "x.safetensors", "--dtype", "int8"), 2, "--dtype"),
+        (("embed", CAT, *MINI, "--out", "x.safetensors", "--batch-size", "0"), 2, "--batch-size"),
+    ],
+)
+def test_mistakes_with_jobs_are_one_line(
+    photos: Path, arguments: tuple[str, ...], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test_mistakes_are_one_line(arguments, code, says, capsys)
+    assert list(photos.glob("x.*")) == []
+
+
+def test_options_may_come_before_images(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("cat\ndog\n", encoding="utf-8")
+    assert run("classify", *MINI, "--labels-file", str(path), "--format", "csv", CAT) == 0
+    assert "cat" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["classify", "embed"])
+def test_help_needs_no_torch(command: str) -> None:
+    code = (
+        "import sys; from zeroshot.cli import main\n"
+        f"try: main(['{command}', '--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--resume" in done.stdout
+    assert "shard-{0000..0009}.tar" in "".join(done.stdout.split("\n")).replace(" ", "")

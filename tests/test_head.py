@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -486,6 +489,47 @@ def test_many_threads_build_one_head(fake: Any) -> None:
     assert len({head.digest for head in heads}) == 1
     assert all(torch.equal(head.weight, heads[0].weight) for head in heads)
     assert [path.name for path in kept()] == [f"{heads[0].digest}.safetensors"]
+
+
+# Forks of one process, since importing torch takes seconds; they begin together, when the pipe is closed.
+_BUILDERS = """
+import os, sys, warnings
+from pathlib import Path
+import torch
+from conftest import FakeEncoder
+from zeroshot.head import build_head
+torch.set_num_threads(1)
+warnings.simplefilter("ignore")
+path, expected = Path(sys.argv[1]), build_head(FakeEncoder(), ["cat", "dog"], cache=False).weight
+def build(start):
+    os.read(start, 1)
+    return torch.equal(build_head(FakeEncoder(), ["cat", "dog"]).weight, expected)
+def build_sixteen():
+    start, end = os.pipe()
+    children = []
+    for _ in range(16):
+        if not (child := os.fork()):
+            os.close(end)
+            os._exit(0 if build(start) else 1)
+        children.append(child)
+    os.close(end)
+    return {os.waitpid(child, 0)[1] for child in children}
+path.unlink()
+print(build_sixteen())
+path.write_bytes(path.read_bytes()[:100])
+print(build_sixteen())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_sixteen_processes_build_one_head(fake: Any) -> None:
+    head = build_head(fake, ["cat", "dog"])
+    (path,) = kept()
+    command = [sys.executable, "-c", _BUILDERS, path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    assert done.stdout == "{0}\n{0}\n", done.stderr  # without a file, and with one that is cut short
+    assert kept() == [path]
+    assert torch.equal(Head.load(path).weight, head.weight)
 
 
 def test_every_error_is_one_of_ours() -> None:

@@ -466,6 +466,30 @@ def test_a_decompression_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(caught.value.__cause__, Image.DecompressionBombError)
 
 
+@pytest.mark.parametrize("warnings_are_errors", [True, False])
+def test_what_pillow_only_warns_of_is_refused(warnings_are_errors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = save(Image.new("RGB", (50, 30)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50 * 30 - 1)  # Pillow refuses from twice that on
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if warnings_are_errors else "ignore")
+        with pytest.raises(ImageError, match=r"larger than is safe: .*raise PIL.Image.MAX_IMAGE_PIXELS"):
+            open_image(content)
+        with pytest.raises(ImageError, match="larger than is safe"):
+            preprocess()(content)
+
+
+@pytest.mark.parametrize("limit", [50 * 30, None])
+def test_the_limit_can_be_set(limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert open_image(save(Image.new("RGB", (50, 30)))).size == (50, 30)
+
+
+def test_what_is_in_memory_already_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert open_image(Image.new("RGB", (50, 30))).size == (50, 30)
+    assert open_image(np.zeros((30, 50), dtype=np.uint8)).size == (50, 30)
+
+
 _EXIF = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x00"
 FORMATS = {
     "PNG": save(Image.fromarray(np.arange(12 * 9 * 3, dtype=np.uint8).reshape(12, 9, 3))),

@@ -16,25 +16,28 @@ come from the configuration; a setting that is missing there is an error unless 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from zeroshot.errors import CheckpointError
 from zeroshot.files import OPEN_CLIP_CONFIG, find_weights
 from zeroshot.layouts import open_clip, openai, transformers
 from zeroshot.layouts.base import Checkpoint as Checkpoint
-from zeroshot.nets.transformer import Activation
 from zeroshot.weights import Weights
 
 
-def read_checkpoint(path: Path, *, activation: Activation | None = None, tokenizer: Path | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: Path, *, config: Mapping[str, Any] | None = None, tokenizer: Path | None = None
+) -> Checkpoint:
     """Read a checkpoint's configuration and the shapes of its weights; the weights themselves stay on disk.
 
     Parameters
     ----------
     path : Path
         A folder, or a weights file that has its configuration beside it.
-    activation : {"gelu", "quick_gelu"}, optional
-        What the registry knows of the activation; it goes before the configuration.
+    config : mapping, optional
+        A configuration in open_clip's form, to read in place of the one beside the weights.
     tokenizer : Path, optional
         Folder that has the checkpoint's tokenizer, if it is not beside the weights.
 
@@ -48,21 +51,21 @@ def read_checkpoint(path: Path, *, activation: Activation | None = None, tokeniz
     weights = Weights(find_weights(path))
     folder = weights.files[0].parent
     try:
-        return _read(folder, weights, activation, tokenizer)
+        return _read(folder, weights, config, tokenizer)
     except CheckpointError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"the configuration in {folder} holds a setting of a wrong kind: {error}") from error
 
 
-def _read(folder: Path, weights: Weights, activation: Activation | None, tokenizer: Path | None) -> Checkpoint:
+def _read(folder: Path, weights: Weights, config: Mapping[str, Any] | None, tokenizer: Path | None) -> Checkpoint:
     names = weights.shapes
     if any(name.startswith("visual.") for name in names):
-        if not (folder / OPEN_CLIP_CONFIG).exists() and openai.is_openai(weights):
+        if config is None and not (folder / OPEN_CLIP_CONFIG).exists() and openai.is_openai(weights):
             return openai.read(weights)
-        return open_clip.read(folder, weights, activation=activation, tokenizer=tokenizer)
+        return open_clip.read(folder, weights, config=config, tokenizer=tokenizer)
     if any(name.startswith("vision_model.") for name in names) and any(n.startswith("text_model.") for n in names):
-        return transformers.read(folder, weights, activation=activation, tokenizer=tokenizer)
+        return transformers.read(folder, weights, tokenizer=tokenizer)
     some = ", ".join(list(names)[:3]) or "nothing"
     raise CheckpointError(
         f"{weights.files[0]} holds {some} …, which is neither open_clip's nor transformers' nor OpenAI's layout; "

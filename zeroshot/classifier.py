@@ -7,7 +7,7 @@ import inspect
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from zeroshot.cache import file_stamps
-from zeroshot.clip import Precision, load
+from zeroshot.clip import ClipEncoder, Precision, load
 from zeroshot.encoder import Encoder, check_encoder
-from zeroshot.errors import CheckpointError, HeadError, OptionError, check_positive
+from zeroshot.errors import CheckpointError, HeadError, OptionError, ZeroShotError, check_positive
 from zeroshot.files import find_weights
 from zeroshot.head import Head, build_head
 from zeroshot.image import ImageLike, is_single_image, iter_images
 from zeroshot.prompts import Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, parse_labels
 from zeroshot.registry import DEFAULT_MODEL, is_known
+from zeroshot.stream import EmbeddedBatch, OnError, each_result, embed_batches
 
 DEFAULT_TOP_K = 5
 NONE = "(none of these)"
@@ -153,6 +154,26 @@ class Prediction:
         return f'<table style="border-collapse:collapse;font-size:13px">{rows}</table>'
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One image of a stream: its prediction, or why there is none.
+
+    Attributes
+    ----------
+    index : int
+        Its position in the iterable, from 0.
+    source : Any
+        What the iterable gave; of an `Item`, its source.
+    prediction : Prediction or None
+    error : ZeroShotError or None
+    """
+
+    index: int
+    source: Any
+    prediction: Prediction | None
+    error: ZeroShotError | None
+
+
 class Classifier:
     """Classifies images by the names of the classes.
 
@@ -239,11 +260,7 @@ class Classifier:
         if not isinstance(head, Head):
             head = Head.load(os.fspath(head))
         encoder = as_encoder(head.model if model is None else model, device=device, dtype=dtype)
-        if encoder.fingerprint != head.fingerprint:
-            raise HeadError(
-                f"the head was built with another state of {head.model!r} than {encoder.name!r} is now (weights, "
-                "configuration or dtype differ); load that one, or build the head again"
-            )
+        _check_fits(head, encoder)
         classifier = cls.__new__(cls)
         classifier.encoder, classifier.head = encoder, head
         classifier.multi_label = _check_multi_label(head, multi_label)
@@ -293,16 +310,68 @@ class Classifier:
         ImageError
             If an image cannot be decoded; the message names it.
         """
-        check_positive("top_k", top_k)
-        if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-            raise OptionError(f"threshold is {threshold!r}; expected a probability, 0 to 1")
-        rows = self.predict_proba(images, batch_size=batch_size)
-        background = 1 - rows.sum(axis=1) if self.head.background else np.zeros(len(rows))
-        predictions = [
-            Prediction(row, self.labels, top_k, threshold, float(rest), self.multi_label)
-            for row, rest in zip(rows, background.clip(min=0), strict=True)
-        ]
+        _check_display(top_k, threshold)
+        predictions = self._predictions(self.predict_proba(images, batch_size=batch_size), top_k, threshold)
         return predictions[0] if is_single_image(images) else predictions
+
+    def stream(
+        self,
+        images: Any,
+        *,
+        top_k: int = DEFAULT_TOP_K,
+        threshold: float = 0.0,
+        batch_size: int = 32,
+        workers: int | None = None,
+        on_error: OnError = "report",
+        devices: Sequence[str | torch.device] | None = None,
+    ) -> Generator[Outcome, None, None]:
+        """Classify any number of images, also without end, in order; a broken one does not end it.
+
+        Threads decode while the network computes. A few batches are held in memory, however many images there are.
+
+        Parameters
+        ----------
+        images : image or iterable of images or Item
+            As `embed_stream` takes them.
+        top_k, threshold
+            As for a call of the classifier.
+        batch_size, workers, on_error
+            As for `embed_stream`. Predictions are those of a call of the classifier up to rounding: 1e-5 in float32.
+        devices : sequence of str or torch.device, optional
+            ``["cuda:0", "cuda:1"]``, …: share the work among copies of the encoder, one on each; only for an encoder
+            that `load` made. By default the one device of `encoder`.
+
+        Yields
+        ------
+        Outcome
+            One for each image, in order. Closing the generator stops the threads.
+
+        Raises
+        ------
+        OptionError
+            If an option is out of its range.
+        ZeroShotError
+            What is wrong with an image, if `on_error` is ``"raise"``.
+
+        Examples
+        --------
+        >>> clf = Classifier(["cat", "dog"], model="mini")
+        >>> for outcome in clf.stream(["examples/images/cat.jpg", "examples/images/unicorn.jpg"]):
+        ...     print(outcome.source, outcome.prediction and outcome.prediction.label, type(outcome.error).__name__)
+        examples/images/cat.jpg cat NoneType
+        examples/images/unicorn.jpg None ImageNotFoundError
+        """
+        _check_display(top_k, threshold)
+
+        def outcomes(batch: EmbeddedBatch) -> Iterator[Outcome]:
+            rows = self._score(torch.from_numpy(batch.embeddings))
+            predictions = iter(self._predictions(rows, top_k, threshold))
+            for index, (source, error) in enumerate(zip(batch.sources, batch.errors, strict=True), batch.start):
+                yield Outcome(index, source, next(predictions) if error is None else None, error)
+
+        encoders = [self.encoder] if devices is None else self._replicas(devices)
+        batches = embed_batches(encoders, images, batch_size=batch_size, workers=workers)
+        return each_result(batches, outcomes, on_error=on_error)
 
     def predict_proba(self, images: Any, *, batch_size: int = 32) -> npt.NDArray[np.float32]:
         """Return the probabilities of all classes.
@@ -319,6 +388,31 @@ class Classifier:
         options = {"batch_size": batch_size} if sized else {}
         parts = [self._score(self.encoder.encode_images(batch, **options)) for batch in batches]
         return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
+
+    def _replicas(self, devices: Sequence[str | torch.device]) -> list[Encoder]:
+        """The encoder on each of several devices."""
+        if not isinstance(self.encoder, ClipEncoder):
+            raise OptionError(
+                f"devices were given for an encoder of type {type(self.encoder).__name__}, which cannot be copied from "
+                "here; give zeroshot.stream.embed_stream several encoders, or leave `devices` out"
+            )
+        if isinstance(devices, (str, torch.device)):
+            raise OptionError(f"devices is {str(devices)!r}; expected a list of them")
+        replicas: list[Encoder] = []
+        for device in devices:
+            if str(device) == str(self.encoder.device):
+                replicas.append(self.encoder)
+                continue
+            replicas.append(as_encoder(self.encoder.name, device=device, dtype=self.encoder.dtype))
+            _check_fits(self.head, replicas[-1])
+        return replicas
+
+    def _predictions(self, rows: npt.NDArray[np.float32], top_k: int, threshold: float) -> list[Prediction]:
+        background = 1 - rows.sum(axis=1) if self.head.background else np.zeros(len(rows))
+        return [
+            Prediction(row, self.labels, top_k, threshold, float(rest), self.multi_label)
+            for row, rest in zip(rows, background.clip(min=0), strict=True)
+        ]
 
     def _score(self, embeddings: Tensor) -> npt.NDArray[np.float32]:
         logits = self.head.logits(embeddings)
@@ -498,6 +592,20 @@ def _classifier(
 def _batches(images: Iterator[Any], size: int) -> Iterator[list[Any]]:
     while batch := list(itertools.islice(images, size)):
         yield batch
+
+
+def _check_display(top_k: int, threshold: float) -> None:
+    check_positive("top_k", top_k)
+    if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+        raise OptionError(f"threshold is {threshold!r}; expected a probability, 0 to 1")
+
+
+def _check_fits(head: Head, encoder: Encoder) -> None:
+    if encoder.fingerprint != head.fingerprint:
+        raise HeadError(
+            f"the head was built with another state of {head.model!r} than {encoder.name!r} is now (weights, "
+            "configuration or dtype differ); load that one, or build the head again"
+        )
 
 
 def _check_multi_label(head: Head, multi_label: bool) -> bool:

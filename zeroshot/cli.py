@@ -8,7 +8,9 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,10 +19,17 @@ from zeroshot.errors import ImageError, LabelError, ZeroShotError
 
 if TYPE_CHECKING:
     from zeroshot.classifier import Prediction
+    from zeroshot.embeddings import Embeddings
+    from zeroshot.jobs import Summary
+    from zeroshot.registry import ModelEntry
 
 # Exit codes: 0 done, 1 something could not be done, 2 the command line is wrong, 130 interrupted.
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _BATCH = 32
+_SOURCES = (
+    "images may also be folders, patterns (photos/*.jpg, shard-{0000..0009}.tar), tar archives, parquet tables "
+    "(table.parquet:column) and lists (@names.txt, @- for standard input); a killed run is taken up with --resume."
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,10 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     classify = commands.add_parser(
         "classify",
         help="say which of the named classes each image shows",
-        description="Say which of the named classes each image shows.",
-        epilog="Example: zeroshot classify cat.jpg dog.jpg --labels cat dog car --model mini",
+        description=f"Say which of the named classes each image shows. With --out, {_SOURCES}",
+        epilog="Examples: zeroshot classify cat.jpg dog.jpg --labels cat dog car --model mini; "
+        "zeroshot classify photos --labels cat dog --out results.csv",
     )
-    classify.add_argument("images", nargs="+", metavar="IMAGE", help="path or URL of an image; - for standard input")
+    images = classify.add_argument(
+        "images", nargs="+", default=[], metavar="IMAGE", help="path or URL of an image; - for standard input"
+    )
+    images.required = False  # --embeddings may stand in its place; nargs="*" would take nothing before an option
+    classify.add_argument(
+        "--embeddings", type=Path, metavar="FILE", help="score what 'zeroshot embed' wrote, in place of images"
+    )
     classify.add_argument("--labels", nargs="+", metavar="NAME", help="names of the classes (after the images)")
     classify.add_argument("--labels-file", type=Path, metavar="FILE", help="names of the classes, one a line")
     classify.add_argument("--model", metavar="MODEL", help="'mini', architecture/tag, hf-hub:owner/name or a path")
@@ -65,14 +81,37 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--threshold", type=float, default=0.0, metavar="P", help="no label below this probability")
     classify.add_argument("--background", nargs="+", default=(), metavar="NAME", help="names of what is none of these")
     classify.add_argument("--multi-label", action="store_true", help="score each label by itself (SigLIP)")
-    classify.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: table")
+    classify.add_argument("--format", choices=("table", "json", "csv"), help="of what is printed (default: table)")
     classify.add_argument(
         "--device", metavar="DEVICE", help="'cpu', 'cuda', 'cuda:1', … (default: CUDA if there is one)"
     )
-    classify.set_defaults(run=_classify)
+    _add_job_options(classify, "write the results there in place of printing them: .csv, .jsonl or .parquet")
+    classify.set_defaults(run=_classify, usage_error=classify.error)
 
-    models = commands.add_parser("models", help="list the checkpoints that can be loaded by name")
-    models.add_argument("pattern", nargs="?", default="", metavar="PATTERN", help="part of a name")
+    embed = commands.add_parser(
+        "embed",
+        help="embed images once, to classify them by any labels later",
+        description=f"Write the embeddings of images to a file, for 'zeroshot classify --embeddings'. {_SOURCES}",
+        epilog="Example: zeroshot embed photos --out photos.safetensors --model mini",
+    )
+    embed.add_argument("sources", nargs="+", metavar="SOURCE", help="where images are, as said above")
+    embed.add_argument("--model", metavar="MODEL", help="'mini', architecture/tag, hf-hub:owner/name or a path")
+    embed.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="of the numbers there (default float32)"
+    )
+    embed.add_argument("--device", metavar="DEVICE", help="'cpu', 'cuda', 'cuda:1', … (default: CUDA if there is one)")
+    _add_job_options(embed, "the file: .safetensors or .parquet", required=True)
+    embed.set_defaults(run=_embed)
+
+    models = commands.add_parser(
+        "models",
+        help="list the checkpoints that can be loaded by name",
+        description="List the checkpoints that can be loaded by name; JSON and CSV tell all that is known of them.",
+        epilog="Example: zeroshot models siglip2 '*-256/*' --sort accuracy",
+    )
+    models.add_argument("pattern", nargs="*", metavar="PATTERN", help="part of the name, or a pattern: 'RN50*/*'")
+    models.add_argument("--sort", choices=("name", "size", "accuracy"), default="name", help="default: name")
+    models.add_argument("--summary", action="store_true", help="count them, by family and by the extras that they need")
     models.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: table")
     models.set_defaults(run=_models)
 
@@ -110,9 +149,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_job_options(parser: argparse.ArgumentParser, out: str, *, required: bool = False) -> None:
+    parser.add_argument("--out", type=Path, metavar="FILE", required=required, help=out)
+    parser.add_argument("--resume", action="store_true", help="take up a run that was killed")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew where there is something already")
+    parser.add_argument("--batch-size", type=_positive, default=_BATCH, metavar="N", help=f"default {_BATCH}")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="threads that decode (default: by processors)")
+
+
 def _classify(arguments: argparse.Namespace) -> int:
+    if bool(arguments.images) == bool(arguments.embeddings):
+        arguments.usage_error("one of IMAGE and --embeddings is required")
+    if arguments.out is None and (arguments.resume or arguments.overwrite):
+        arguments.usage_error("--resume and --overwrite go with --out")
+    if arguments.out and arguments.format:
+        arguments.usage_error("--format is for what is printed; the ending of --out says how it is written")
     labels = _labels(arguments)
     options = {"model": arguments.model} if arguments.model else {}
+    embeddings = None
+    if arguments.embeddings:
+        from zeroshot.embeddings import Embeddings
+
+        embeddings = Embeddings.load(arguments.embeddings)
+        options.setdefault("model", embeddings.model)
+    if arguments.out:  # before a checkpoint is fetched or loaded
+        from zeroshot.jobs import RESULT_ENDINGS, classify_files
+        from zeroshot.results import check_target
+
+        check_target(arguments.out, RESULT_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
     classifier = zeroshot.Classifier(
         labels,
         prompts=arguments.prompts,
@@ -121,19 +185,26 @@ def _classify(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         **options,
     )
+    shown = {"top_k": arguments.top_k, "threshold": arguments.threshold}
+    if arguments.out:
+        sources = arguments.images if embeddings is None else embeddings
+        return _finish(lambda: classify_files(classifier, sources, arguments.out, **shown, **_job_options(arguments)))
     failed = 0
     results: list[dict[str, Any]] = []
-    shown = {"top_k": arguments.top_k, "threshold": arguments.threshold}
-    for name, outcome in _predictions(classifier, arguments.images, shown):
-        if isinstance(outcome, ImageError):
+    if embeddings is None:
+        predictions, count = _predictions(classifier, arguments.images, shown), len(arguments.images)
+    else:
+        predictions, count = _kept_predictions(classifier, embeddings, shown), embeddings.count
+    for name, outcome in predictions:
+        if isinstance(outcome, ZeroShotError):
             failed += 1
             _fail(str(outcome))
             results.append({"image": name, "error": str(outcome)})
             continue
         results.append({"image": name, "label": outcome.label, "score": outcome.score, "index": outcome.index})
         results[-1]["top"] = [match._asdict() for match in outcome.top()]
-        if arguments.format == "table":
-            print(f"{name}\n{outcome}\n" if len(arguments.images) > 1 else outcome, flush=True)
+        if arguments.format in (None, "table"):
+            print(f"{name}\n{outcome}\n" if count > 1 else outcome, flush=True)
     if arguments.format == "json":
         print(json.dumps(results, indent=2, ensure_ascii=False))
     elif arguments.format == "csv":
@@ -144,7 +215,7 @@ def _classify(arguments: argparse.Namespace) -> int:
 
 def _predictions(
     classifier: zeroshot.Classifier, images: Sequence[str], shown: dict[str, Any]
-) -> Iterator[tuple[str, Prediction | ImageError]]:
+) -> Iterator[tuple[str, Prediction | ZeroShotError]]:
     """Yield a prediction or an error for each image, in order: one that is broken takes nothing from the others."""
     from zeroshot.image import open_image
 
@@ -158,6 +229,45 @@ def _predictions(
         predictions = iter(classifier([image for image in opened if not isinstance(image, ImageError)], **shown))
         for name, image in zip(images[start : start + _BATCH], opened, strict=True):
             yield name, image if isinstance(image, ImageError) else next(predictions)
+
+
+def _kept_predictions(
+    classifier: zeroshot.Classifier, embeddings: Embeddings, shown: dict[str, Any]
+) -> Iterator[tuple[str, Prediction | ZeroShotError]]:
+    """Yield a prediction or an error for each image that was embedded, in order."""
+    from zeroshot.jobs import score_embeddings
+
+    for outcome in score_embeddings(classifier, embeddings, **shown):
+        result = outcome.error or outcome.prediction
+        if result is not None:  # one of them always is there
+            yield outcome.source, result
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    from zeroshot.embeddings import EMBEDDING_ENDINGS
+    from zeroshot.jobs import embed_files
+    from zeroshot.results import check_target
+
+    check_target(arguments.out, EMBEDDING_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
+    options = {"model": arguments.model} if arguments.model else {}
+    encoder = zeroshot.load(device=arguments.device, **options)
+    options = {"dtype": arguments.dtype, **_job_options(arguments)}
+    return _finish(lambda: embed_files(encoder, arguments.sources, arguments.out, **options))
+
+
+def _job_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in ("batch_size", "workers", "resume", "overwrite")}
+
+
+def _finish(job: Callable[[], Summary]) -> int:
+    try:
+        summary = job()
+    except OSError as error:
+        if isinstance(error, ZeroShotError):
+            raise
+        return _fail(error.strerror or str(error))
+    print(f"zeroshot: {summary}", file=sys.stderr)
+    return FAILED if summary.failed else 0
 
 
 def _labels(arguments: argparse.Namespace) -> list[str] | None:
@@ -175,21 +285,58 @@ def _labels(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    entries = [entry for entry in zeroshot.available_models() if arguments.pattern.lower() in entry.name.lower()]
-    columns = ["name", "parameters_million", "image_size", "imagenet_top1", "license"]
-    rows = [[getattr(entry, column) for column in columns] for entry in entries]
-    if arguments.format == "json":
-        print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
-    elif arguments.format == "csv":
-        _write_csv(columns, rows)
+    pattern = " ".join(arguments.pattern)
+    entries = zeroshot.available_models(pattern, sort=arguments.sort)
+    if not entries:
+        return _fail(f"no model's name fits {pattern!r}; 'zeroshot models' lists all")
+    if arguments.summary:
+        rows = _support(entries)
+    elif arguments.format == "table":
+        rows = [_describe(entry) for entry in entries]
     else:
-        width = max((len(entry.name) for entry in entries), default=4)
-        print(f"{'name':<{width}}  {'params':>8}  {'px':>4}  {'top-1':>6}  licence")
-        for entry in entries:
-            size = f"{entry.parameters_million:.0f} M" if entry.parameters_million else ""
-            top1 = f"{entry.imagenet_top1:.1f}%" if entry.imagenet_top1 else ""
-            print(f"{entry.name:<{width}}  {size:>8}  {entry.image_size:>4}  {top1:>6}  {entry.license}")
-    return 0 if entries else FAILED
+        rows = [{"name": entry.name, **asdict(entry)} for entry in entries]
+    if arguments.format == "json":
+        print(json.dumps(rows, indent=2))
+    elif arguments.format == "csv":
+        values = ([" ".join(map(str, v)) if isinstance(v, tuple) else v for v in row.values()] for row in rows)
+        _write_csv(list(rows[0]), values)
+    else:
+        _print_table(rows)
+    return 0
+
+
+def _describe(entry: ModelEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "params": f"{entry.parameters_million:.0f} M",
+        "px": entry.image_size,
+        "top-1": "" if entry.imagenet_top1 is None else f"{entry.imagenet_top1:.1f}%",
+        "needs": " ".join(entry.needs),
+        "licence": entry.license,
+    }
+
+
+def _support(entries: Sequence[ModelEntry]) -> list[dict[str, Any]]:
+    """Return how many checkpoints of each family the core loads, and how many each extra."""
+    kinds = sorted({entry.needs for entry in entries})
+    rows = []
+    for family in [*sorted({entry.family for entry in entries}), "all"]:
+        needs = Counter(entry.needs for entry in entries if family in (entry.family, "all"))
+        rows.append({"family": family, **{" ".join(kind) or "core": needs[kind] for kind in kinds}})
+        rows[-1]["total"] = needs.total()
+    return rows
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows under their heads: columns of numbers to the right, the others to the left."""
+    columns = []
+    for head in rows[0]:
+        cells = [str(row[head]) for row in rows]
+        width = max(map(len, [head, *cells]))
+        numbers = all(cell[:1].isdigit() for cell in cells if cell)
+        columns.append([cell.rjust(width) if numbers else cell.ljust(width) for cell in [head, *cells]])
+    for line in zip(*columns, strict=True):
+        print("  ".join(line).rstrip())
 
 
 def _list_prompts(arguments: argparse.Namespace) -> int:

@@ -80,7 +80,7 @@ def load(
     """
     resolved_device, resolved_dtype = _resolve_device(device), _resolve_dtype(dtype)
     location = locate(model)
-    checkpoint = read_checkpoint(location.path, activation=location.activation, tokenizer=location.tokenizer)
+    checkpoint = read_checkpoint(location.path, config=location.config, tokenizer=location.tokenizer)
     precision = checkpoint.dtype if resolved_dtype is None else resolved_dtype
     return ClipEncoder(checkpoint, name=location.name, device=resolved_device, dtype=precision)
 
@@ -172,8 +172,22 @@ class ClipEncoder:
         return hashlib.sha256(repr((settings, digests)).encode()).hexdigest()
 
     def tokenize(self, texts: str | Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return token ids: ndarray of shape (n_texts, context), int64. Longer texts are cut, with a warning."""
-        return self._tokenizer.tokenize(texts, context=self.context)
+        """Return token ids: ndarray of shape (n_texts, context), int64. Longer texts are cut, with a warning.
+
+        Raises
+        ------
+        CheckpointError
+            If the tokenizer that came with the checkpoint makes tokens that the text tower does not have.
+        """
+        tokens = self._tokenizer.tokenize(texts, context=self.context)
+        rows = self._checkpoint.text.vocab_size
+        # Not held when loading: published vocabularies have entries to spare that no text leads to.
+        if tokens.max(initial=0) >= rows:
+            raise CheckpointError(
+                f"the tokenizer of {self.name!r} makes the token {tokens.max()}, and its text tower has {rows}, from 0 "
+                "on; expected the tokenizer that the weights were trained with"
+            )
+        return tokens
 
     def encode_texts(self, texts: str | Sequence[str]) -> Tensor:
         """Embed texts.

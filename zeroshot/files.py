@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
@@ -37,26 +37,59 @@ LAYOUT_FILES: LayoutFiles = {
 }
 
 
-def layouts_of(files: Sequence[str], layout: str) -> LayoutFiles:
-    """Return the part of `LAYOUT_FILES` to search: all of it, or weights files of other names in a known layout."""
+def layout_files(layout: str, weights: Sequence[str] = ()) -> LayoutFiles:
+    """Return the part of `LAYOUT_FILES` that is of one layout, or the same for weights files of other names."""
     configs = _OPEN_CLIP_FILES if layout == "open_clip" else _TRANSFORMERS_FILES
-    return dict.fromkeys(files, configs) if files else LAYOUT_FILES
+    return dict.fromkeys(weights or [name for name in LAYOUT_FILES if LAYOUT_FILES[name] == configs], configs)
 
 
-def tokenizer_source(folder: Path) -> str | None:
-    """Return whose tokenizer a checkpoint in `folder` uses.
+def choose_files(names: Collection[str], layouts: LayoutFiles = LAYOUT_FILES) -> tuple[str, list[str]] | None:
+    """Return the preferred weights file among `names` and its configuration files; None if no layout is complete.
+
+    Examples
+    --------
+    >>> choose_files(["config.json", "model.safetensors", "open_clip_config.json", "open_clip_pytorch_model.bin"])
+    ('open_clip_pytorch_model.bin', ['open_clip_config.json'])
+    """
+    for weights, configs in layouts.items():
+        chosen = [next((name for name in alternatives if name in names), "") for alternatives in configs]
+        if weights in names and all(chosen):
+            return weights, chosen
+    return None
+
+
+def tokenizer_source(config: Mapping[str, Any], path: Path) -> str | None:
+    """Return whose tokenizer a checkpoint uses.
+
+    Parameters
+    ----------
+    config : mapping
+        What ``open_clip_config.json`` or ``config.json`` holds.
+    path : Path
+        Of that file, for messages.
 
     Returns
     -------
     str or None
-        None for CLIP's own vocabulary, which needs no file; a repository or folder; or an empty string for the files
-        beside the weights.
+        None for CLIP's own vocabulary, which needs no file; the name of a repository or folder, for a checkpoint that
+        has no tokenizer beside it; or an empty string for one that must have it there.
+
+    Raises
+    ------
+    CheckpointError
+        If the configuration is damaged.
     """
-    if (folder / OPEN_CLIP_CONFIG).is_file():
-        text = (read_json(folder / OPEN_CLIP_CONFIG).get("model_cfg") or {}).get("text_cfg") or {}
-        name: str | None = text.get("hf_tokenizer_name") or text.get("hf_model_name")
-        return name
-    return "" if read_json(folder / TRANSFORMERS_CONFIG).get("model_type") == "siglip" else None
+    if path.name != OPEN_CLIP_CONFIG:
+        return "" if config.get("model_type") == "siglip" else None
+    section: Any = config
+    for key in ("model_cfg", "text_cfg"):
+        section = section.get(key)
+        if not isinstance(section, dict):
+            raise CheckpointError(f"{path}: {key} is {section!r:.80}; expected an object")
+    name = section.get("hf_tokenizer_name") or section.get("hf_model_name")
+    if not isinstance(name, (str, type(None))):
+        raise CheckpointError(f"{path}: the tokenizer is {name!r:.80}; expected the name of a repository")
+    return name
 
 
 def find_weights(path: Path) -> list[Path]:
@@ -70,13 +103,15 @@ def find_weights(path: Path) -> list[Path]:
         If an index is damaged, or names files elsewhere.
     """
     if path.is_dir():
-        folder = path
-        path = next((folder / name for name in LAYOUT_FILES if (folder / name).is_file()), folder)
-        if path == folder:
-            found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        names = sorted(p.name for p in path.iterdir())
+        complete = choose_files(names)
+        weights = complete[0] if complete else next((name for name in LAYOUT_FILES if name in names), None)
+        if weights is None:
             raise CheckpointNotFoundError(
-                f"{folder} holds no weights; expected one of {', '.join(LAYOUT_FILES)}, found {found}"
+                f"{path} holds no weights; expected one of {', '.join(LAYOUT_FILES)}, found "
+                f"{', '.join(names[:8]) or 'nothing'}"
             )
+        path = path / weights
     if not path.is_file():
         raise CheckpointNotFoundError(f"{path} does not exist; expected a checkpoint folder or a weights file")
     return [path.parent / name for name in shard_names(path)]

@@ -189,7 +189,9 @@ def open_image(image: Any) -> Image.Image:
     ImageNotFoundError
         If the file does not exist.
     ImageError
-        If it cannot be decoded, or has a shape, dtype or size that cannot be used.
+        If it cannot be decoded, or has a shape, dtype or size that cannot be used. What is not decoded yet may have
+        ``PIL.Image.MAX_IMAGE_PIXELS`` pixels (89 million; set it, or to None): a small file can promise more than
+        memory holds.
     InputTypeError
         If it is of a type that is never an image.
     """
@@ -200,6 +202,7 @@ def open_image(image: Any) -> Image.Image:
         if isinstance(image, Image.Image):
             return _to_rgb(image)
         with Image.open(_source(image)) as opened:
+            _check_area(opened)
             return _to_rgb(opened)
     except ZeroShotError:
         raise
@@ -209,7 +212,7 @@ def open_image(image: Any) -> Image.Image:
         raise ImageError(f"{name} is a folder; expected an image file, or a list of the files in it") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is no image that Pillow can read; expected JPEG, PNG, WebP or the like") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"{name} is larger than is safe: {error}; if it is meant, raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
@@ -280,6 +283,13 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.size == 0:
         raise ImageError(f"{name} has no pixels; expected at least one")
     return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))
+
+
+def _check_area(image: Image.Image) -> None:
+    """Refuse from Pillow's limit on, where Pillow itself only warns up to twice that."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, and the limit is {limit:,}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -14,16 +14,19 @@ import contextlib
 import csv
 import difflib
 import fnmatch
+import hashlib
+import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from zeroshot.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     HubError,
     InputTypeError,
@@ -33,10 +36,14 @@ from zeroshot.errors import (
 )
 from zeroshot.files import (
     LAYOUT_FILES,
+    OPEN_CLIP_CONFIG,
     TOKENIZER_FILES,
     TOKENIZER_SETTINGS,
+    TRANSFORMERS_CONFIG,
     LayoutFiles,
-    layouts_of,
+    choose_files,
+    layout_files,
+    read_json,
     shard_names,
     tokenizer_source,
 )
@@ -52,7 +59,7 @@ Statistics = tuple[float, float, float]
 DEFAULT_MODEL = "ViT-B-32/datacomp_xl_s13b_b90k"
 MINI = "mini"
 HUB_PREFIX = "hf-hub:"
-_PATIENCE_SECONDS = 10
+_PATIENCE_SECONDS = 10  # until the hub answers at all
 
 
 @dataclass(frozen=True)
@@ -128,11 +135,11 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a checkpoint lies, and what the table knows of it that its own configuration might leave out."""
+    """Where a checkpoint lies; and its configuration in open_clip's form, if the table has it."""
 
     name: str
     path: Path
-    activation: Activation | None = None
+    config: Mapping[str, Any] | None = None
     tokenizer: Path | None = None
 
 
@@ -225,7 +232,7 @@ def locate(model: str | os.PathLike[str]) -> Location:
     CheckpointNotFoundError
         If a path does not exist.
     HubError
-        If the files are not cached and the hub cannot be reached.
+        If files are not cached, and the hub cannot be reached, does not have them or does not let you have them.
     """
     if not isinstance(model, (str, os.PathLike)):
         raise InputTypeError(
@@ -241,11 +248,10 @@ def locate(model: str | os.PathLike[str]) -> Location:
         return Location(MINI, Path(str(resources.files("zeroshot"))) / "data" / "mini")
     if name.startswith(HUB_PREFIX):
         repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
-        return _download(name, repository, revision or None)
+        return _fetch(name, repository, revision or None, LAYOUT_FILES, None)
     entry = _table().get(name)
     if entry is not None:
-        layouts = layouts_of(entry.files, entry.layout)
-        return replace(_download(name, entry.repository, entry.revision or None, layouts), activation=entry.activation)
+        return _fetch(name, *_source(entry))
     path = Path(name).expanduser()
     with contextlib.suppress(OSError):  # too long for the name of a file
         if path.exists():
@@ -297,134 +303,228 @@ def _fold(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _download(name: str, repository: str, revision: str | None, layouts: LayoutFiles = LAYOUT_FILES) -> Location:
-    """Return where a snapshot is in the hub's cache; only what is missing there is asked of the hub."""
-    import huggingface_hub
+# ------------------------------------------------------------------------------------------------------- the hub
+# huggingface_hub finds the token, keeps and locks its cache, goes on after a break and shows the progress. HF_HOME,
+# HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and its other variables mean here what they mean there.
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """Files of one commit of a repository: which there are, and a function that returns where one of them lies."""
+
+    repository: str
+    files: frozenset[str]
+    fetch: Callable[[str], Path]
+
+
+# A repository and a revision of it -> what can be had: what is cached, or what is published.
+_Look = Callable[[str, str | None], _Snapshot]
+
+
+def _source(entry: ModelEntry) -> tuple[str, str | None, LayoutFiles, Mapping[str, Any] | None]:
+    """Return what to fetch of a row, and its configuration, which then need not be fetched."""
+    layouts, config = layout_files(entry.layout, entry.files), None
+    if entry.layout == "open_clip":
+        layouts, config = dict.fromkeys(layouts, ()), _open_clip_config(entry)
+    return entry.repository, entry.revision or None, layouts, config
+
+
+def _open_clip_config(entry: ModelEntry) -> dict[str, Any]:
+    """Return a row's configuration in the form of ``open_clip_config.json``.
+
+    open_clip takes that of a name from its own tables too, whatever the repository says: some have none, or one that
+    leaves out the activation or the preprocessing.
+    """
+    model = dict(_architectures()[entry.architecture])
+    model["quick_gelu"] = entry.activation == "quick_gelu"
+    preprocess = {"size": entry.image_size, "mean": entry.mean, "std": entry.std}
+    preprocess |= {"interpolation": entry.interpolation, "resize_mode": entry.resize_mode}
+    model["vision_cfg"] = model["vision_cfg"] | {"image_size": entry.image_size}
+    return {"model_cfg": model, "preprocess_cfg": preprocess}
+
+
+@lru_cache(maxsize=1)
+def _architectures() -> dict[str, dict[str, Any]]:
+    text = resources.files("zeroshot").joinpath("data/architectures.json").read_text(encoding="utf-8")
+    table: dict[str, dict[str, Any]] = json.loads(text)
+    return table
+
+
+def _fetch(
+    name: str, repository: str, revision: str | None, layouts: LayoutFiles, config: Mapping[str, Any] | None
+) -> Location:
+    """Return where a checkpoint is in the hub's cache; the hub is asked only if something is missing there."""
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        if revision and re.search(r"\.\.|^/|\\", revision):  # it becomes a part of a path
+            raise HFValidationError(f"{revision!r} is no revision")
+        # A complete checkpoint is used as it is: no request, and the same weights every time.
+        with contextlib.suppress(CheckpointNotFoundError):
+            return _collect(name, repository, revision, layouts, config, _cached)
+    except HFValidationError as error:
+        raise ModelNotFoundError(f"{name!r} is not of the form hf-hub:owner/name[@revision]: {error}") from error
+    return _collect(name, repository, revision, layouts, config, partial(_published, name))
+
+
+def _collect(
+    name: str,
+    repository: str,
+    revision: str | None,
+    layouts: LayoutFiles,
+    config: Mapping[str, Any] | None,
+    look: _Look,
+) -> Location:
+    """Fetch all that a checkpoint needs, the weights last.
+
+    Raises
+    ------
+    CheckpointNotFoundError
+        If something is not there.
+    """
+    snapshot = look(repository, revision)
+    chosen = choose_files(snapshot.files, layouts)
+    if chosen is None:
+        found = ", ".join(sorted(snapshot.files)[:8]) or "nothing"
+        beside = "open_clip_config.json, or config.json and preprocessor_config.json, and beside them "
+        raise CheckpointNotFoundError(
+            f"{repository} is in no layout that can be read; expected {'' if config else beside}one of "
+            f"{', '.join(layouts)}; found {found}"
+        )
+    weights, configs = chosen
+    fetched = [*(snapshot.fetch(file) for file in configs), Path(OPEN_CLIP_CONFIG)]
+    source = tokenizer_source(config or read_json(fetched[0]), fetched[0])
+    tokenizer = None
+    if config and source and source != repository:  # open_clip takes the one that it names, whatever lies beside
+        tokenizer = _fetch_tokenizer(None, look(source, None), look)
+    elif source is not None:
+        tokenizer = _fetch_tokenizer(source, snapshot, look)
+    path = snapshot.fetch(weights)
+    for shard in shard_names(path):
+        if shard not in snapshot.files:
+            raise CheckpointNotFoundError(f"{repository} has no {shard}, which {weights} lists")
+        if shard != weights:
+            snapshot.fetch(shard)
+    return Location(name, path, config, tokenizer)
+
+
+def _fetch_tokenizer(source: str | None, snapshot: _Snapshot, look: _Look) -> Path:
+    """Return the folder that has a tokenizer, which is in a snapshot or, if it is not there, in `source`."""
+    from huggingface_hub.errors import HFValidationError
+
+    if source and snapshot.files.isdisjoint(TOKENIZER_FILES):
+        try:
+            snapshot = look(source, None)
+        except HFValidationError as error:
+            raise CheckpointError(
+                f"{snapshot.repository} has no {TOKENIZER_FILES[0]}, and its configuration names {source!r}, which is "
+                "no repository. Copy both here, and pass the folder as model"
+            ) from error
+    if snapshot.files.isdisjoint(TOKENIZER_FILES):
+        raise CheckpointNotFoundError(
+            f"{snapshot.repository} has no {' or '.join(TOKENIZER_FILES)}; the checkpoint has a vocabulary of its own, "
+            "and was expected to bring it"
+        )
+    names = (*TOKENIZER_SETTINGS, *TOKENIZER_FILES)
+    return [snapshot.fetch(name).parent for name in names if name in snapshot.files][-1]
+
+
+def _cached(repository: str, revision: str | None) -> _Snapshot:
+    """Return what the hub's cache has; the hub is not asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    with contextlib.suppress(OSError):  # what cannot be read is not there
+        for file in (OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG, *TOKENIZER_FILES, *LAYOUT_FILES):  # one is always there
+            path = try_to_load_from_cache(repository, file, revision=revision)
+            if isinstance(path, str):
+                folder = Path(path).parent
+                return _Snapshot(repository, frozenset(p.name for p in folder.iterdir() if p.exists()), folder.joinpath)
+    return _Snapshot(repository, frozenset(), Path)
+
+
+def _published(name: str, repository: str, revision: str | None) -> _Snapshot:
+    """Return what the hub has; it is asked once, and again for each file that is not cached."""
+    from huggingface_hub import HfApi
+
+    api, commit = HfApi(library_name="zeroshot"), revision
+    with _explained(name, repository, revision):
+        listing = api.model_info(repository, revision=revision, timeout=_PATIENCE_SECONDS)
+
+    def fetch(file: str) -> Path:
+        nonlocal commit
+        with _explained(name, repository, revision):
+            path = Path(api.hf_hub_download(repository, file, revision=commit))
+            _verify(path)
+        commit = path.parent.name  # of the first file: the others are taken from the same one, whatever is pushed now
+        return path
+
+    return _Snapshot(repository, frozenset(sibling.rfilename for sibling in listing.siblings or ()), fetch)
+
+
+def _verify(path: Path) -> None:
+    """Hold a file against its SHA-256, which the cache has in the name of a large file; huggingface_hub does not.
+
+    Raises
+    ------
+    HubError
+        If it is another. The file is removed, so that it is fetched again.
+    """
+    blob = path.resolve()
+    if blob.parent.name != "blobs" or len(blob.name) != 64:
+        return
+    with blob.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != blob.name:
+        blob.unlink(missing_ok=True)
+        raise HubError(
+            f"{path.name} came damaged: its SHA-256 is {digest}; expected {blob.name}. It was removed; try again"
+        )
+
+
+@contextlib.contextmanager
+def _explained(name: str, repository: str, revision: str | None) -> Iterator[None]:
+    """Turn whatever goes wrong between the hub and its cache into a `HubError` that says what to do."""
+    from huggingface_hub import constants
     from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
+        GatedRepoError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
-    def fetch(names: Sequence[str], *, cached: bool, source: str = repository) -> Path:
-        """Return the first of the names that exists."""
-        commit = revision if source == repository else None
-        for file in names:
-            try:
-                path = huggingface_hub.hf_hub_download(
-                    source, file, revision=commit, library_name="zeroshot", local_files_only=cached
-                )
-                return Path(path)
-            except EntryNotFoundError as error:
-                if file == names[-1] or (isinstance(error, LocalEntryNotFoundError) and not cached):
-                    raise
-        raise AssertionError("unreachable: names is not empty")
-
-    def fetch_all(weights: str, configs: Sequence[Sequence[str]], *, cached: bool) -> Location:
-        for names in configs:
-            fetch(names, cached=cached)
-        path = fetch([weights], cached=cached)
-        folder = [fetch([shard], cached=cached) for shard in shard_names(path)][-1].parent
-        return Location(name, path, tokenizer=fetch_tokenizer(folder, cached=cached))
-
-    def fetch_tokenizer(folder: Path, *, cached: bool) -> Path | None:
-        """Return the folder of the tokenizer; None for CLIP's own, or for a folder of this machine."""
-        source = tokenizer_source(folder)
-        if source is None or Path(source or "none").is_dir():
-            return None
-        try:
-            found, source = fetch(TOKENIZER_FILES, cached=cached), repository
-        except EntryNotFoundError:
-            if not source or source == repository:
-                raise
-            found = fetch(TOKENIZER_FILES, cached=cached, source=source)
-        for file in TOKENIZER_SETTINGS:
-            with contextlib.suppress(EntryNotFoundError):
-                fetch([file], cached=cached, source=source)
-        return found.parent
-
     try:
-        # A complete snapshot is used as it is: no request, and the same weights every time.
-        for weights, configs in layouts.items():
-            with contextlib.suppress(LocalEntryNotFoundError):
-                return fetch_all(weights, configs, cached=True)
-        _knock(repository, revision)
-        for weights, configs in layouts.items():
-            try:
-                return fetch_all(weights, configs, cached=False)
-            except LocalEntryNotFoundError:
-                raise
-            except EntryNotFoundError:
-                continue  # the repository is in another layout
+        yield
     except ZeroShotError:
         raise
-    except LocalEntryNotFoundError as error:
-        offline = huggingface_hub.constants.HF_HUB_OFFLINE
-        why = "HF_HUB_OFFLINE forbids to ask for them" if offline else f"{_hub()} cannot be reached"
+    except GatedRepoError as error:
         raise HubError(
-            f"the files of {name!r} are not in the cache and {why}. {_cached(repository)}Try again with a connection, "
-            "copy the repository here and pass its folder as model, or use model='mini', which is bundled"
+            f"{repository} is gated; accept its conditions at {constants.ENDPOINT}/{repository}, and set HF_TOKEN or "
+            "run hf auth login"
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise HubError(
-            f"{_hub()} has no repository {repository!r}{f' at revision {revision!r}' if revision else ''} that you may "
-            "read; check the name, or set HF_TOKEN if it is private"
+            f"{constants.ENDPOINT} has no repository {repository!r}{f' at revision {revision!r}' if revision else ''} "
+            "that you may read; check the name, or set HF_TOKEN if it is private"
         ) from error
-    except HFValidationError as error:
-        raise ModelNotFoundError(f"{name!r} is not of the form hf-hub:owner/name[@revision]: {error}") from error
-    except Exception as error:  # the hub's own errors, and those of whatever HTTP client it is built on
-        raise HubError(f"fetching {name!r} from {_hub()} failed: {error}; try again, or use model='mini'") from error
-    raise CheckpointNotFoundError(
-        f"{repository} is in no layout that can be read; expected open_clip_config.json, or config.json and "
-        f"preprocessor_config.json, and beside them one of {', '.join(layouts)}"
-    )
+    except Exception as error:  # of the hub's library, of whatever HTTP client it is built on, of the disk
+        cause = (error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None) or error
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split()):.300}".rstrip(". ")
+        raise HubError(
+            f"{name!r} is not in the cache, or not all of it, and could not be fetched from {constants.ENDPOINT}: "
+            f"{reason}. {_what_is_cached(repository, revision)}. Try again with a connection, copy the repository here "
+            "and pass its folder as model, or use model='mini', which is bundled"
+        ) from error
 
 
-def _cached(repository: str) -> str:
-    """Say which files of a repository are in the hub's cache, and which models of the table are there complete."""
-    import huggingface_hub
+def _what_is_cached(repository: str, revision: str | None) -> str:
+    """Say what the hub's cache has of a repository, and which models are there complete."""
+    from huggingface_hub import constants
 
-    try:
-        cache = huggingface_hub.scan_cache_dir()
-    except Exception:  # no cache at all, or one that cannot be read
-        return ""
-    repositories = {repo.repo_id: repo for repo in cache.repos}
-    known = [entry.name for entry in available_models() if entry.repository in repositories]
-    parts = []
-    if repository in repositories:
-        files = {file.file_name for revision in repositories[repository].revisions for file in revision.files}
-        parts.append(f"Of {repository} the cache has {', '.join(sorted(files))}. ")
-        known = [name for name in known if _table()[name].repository != repository]
-    if known:
-        parts.append(f"Cached are {', '.join(known[:5])}{', …' if len(known) > 5 else ''}. ")
-    return "".join(parts)
-
-
-def _knock(repository: str, revision: str | None) -> None:
-    """Ask once whether the hub is there; a download would try for 23 seconds or more before it says that it is not.
-
-    Raises
-    ------
-    LocalEntryNotFoundError
-        If it is not.
-    """
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    url = huggingface_hub.hf_hub_url(repository, "config.json", revision=revision)
-    try:
-        huggingface_hub.get_hf_file_metadata(url, timeout=_PATIENCE_SECONDS)
-    except HfHubHTTPError:
-        pass  # it answers; what it says is the business of the download
-    except (OSError, TimeoutError) as error:
-        raise LocalEntryNotFoundError(str(error)) from error
-    except Exception as error:  # of whatever HTTP client the hub's library is built on
-        if "connect" not in type(error).__name__.lower() and "timeout" not in type(error).__name__.lower():
-            raise
-        raise LocalEntryNotFoundError(str(error)) from error
-
-
-def _hub() -> str:
-    return os.environ.get("HF_ENDPOINT", "the Hugging Face hub")
+    complete = []
+    for entry in available_models():
+        with contextlib.suppress(CheckpointError):
+            if entry.name != MINI and _collect(entry.name, *_source(entry), _cached):
+                complete.append(entry.name)
+    files = ", ".join(sorted(_cached(repository, revision).files)) or "nothing"
+    models = ", ".join(complete[:5]) + (", …" if len(complete) > 5 else "")
+    return f"Of {repository}, {constants.HF_HUB_CACHE} has {files}; complete there: {models or 'no model'}"

@@ -11,7 +11,8 @@ from __future__ import annotations
 import html
 import json
 import string
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,7 +28,9 @@ Clean = Literal["whitespace", "lower", "canonicalize", "siglip", "siglip2"]
 CLEANS: tuple[Clean, ...] = get_args(Clean)
 
 TOKENIZER_JSON, SENTENCEPIECE = TOKENIZER_FILES
-_USUAL_PADDING = ("[PAD]", "<pad>")
+# How a text of BERT's and of RoBERTa's kin begins -> what pads it, in repositories that do not say so. T5's kin have
+# neither, and no usual padding: SigLIP pads with the end token, the others do not.
+_USUAL_PADDING = {"[CLS]": "[PAD]", "<s>": "<pad>"}
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -39,21 +42,24 @@ def clean(text: str, how: Clean) -> str:
     text : str
     how : {"whitespace", "lower", "canonicalize", "siglip", "siglip2"}
         The first three are open_clip's: repair, resolve entities and single-space; then lower case; then also drop
-        ASCII punctuation, the underscore becoming a space. ``siglip`` is what transformers does for SigLIP: lower case
-        and drop punctuation, the underscore included. ``siglip2`` is lower case alone.
+        ASCII punctuation, the underscore becoming a space. ``siglip`` is what SigLIP's authors do: lower case, and drop
+        punctuation, the underscore included; transformers keeps a space that begins a text, and tells ``</s>`` from
+        words. ``siglip2`` is lower case alone.
 
     Examples
     --------
     >>> clean("A  photo of a T-Shirt_1, &amp; more.", "canonicalize")
     'a photo of a tshirt 1 more'
     """
-    if how == "siglip2":
-        return text.lower()
-    if how == "siglip":
-        return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
-    import ftfy
+    if how in ("siglip", "siglip2"):
+        # Lone surrogates, as in names of files that are not UTF-8, would be refused.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").lower()
+        return text if how == "siglip2" else " ".join(text.translate(_NO_PUNCTUATION).split())
+    # For printable ASCII without entities the repairs change nothing, and they take far longer than the tokens.
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        import ftfy
 
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
     if how == "canonicalize":
         text = text.replace("_", " ").translate(_NO_PUNCTUATION)
     if how in ("lower", "canonicalize"):
@@ -88,12 +94,28 @@ class TokenizerFile:
         CheckpointError
             If the file is damaged, or nothing says what pads a text.
         """
+        settings = _read_settings(self.path)
+        for key in ("padding_side", "truncation_side"):
+            if settings.get(key, "right") != "right":
+                raise CheckpointError(
+                    f"{self.path}: {key} is {settings[key]!r} in the files beside it; expected 'right'"
+                )
         encode = _open_sentencepiece if self.path.name == SENTENCEPIECE else _open_tokenizer_json
-        return FileTokenizer(self, *encode(self.path))
+        return FileTokenizer(self, *encode(self.path, settings))
 
 
-def find_tokenizer(folders: Sequence[Path], *, clean: Clean, drop_separator: bool = False) -> TokenizerFile:
+def find_tokenizer(
+    folders: Sequence[Path], *, clean: Clean, drop_separator: bool = False, names: Sequence[str] = TOKENIZER_FILES
+) -> TokenizerFile:
     """Return the tokenizer file in the first of the folders that has one.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+    clean, drop_separator
+        As in `TokenizerFile`.
+    names : sequence of str
+        Names of the file, the preferred one first.
 
     Raises
     ------
@@ -101,7 +123,7 @@ def find_tokenizer(folders: Sequence[Path], *, clean: Clean, drop_separator: boo
         If none has.
     """
     for folder in folders:
-        for name in TOKENIZER_FILES:
+        for name in names:
             if (folder / name).is_file():
                 return TokenizerFile(folder / name, clean, drop_separator)
     raise CheckpointNotFoundError(
@@ -139,7 +161,7 @@ class FileTokenizer:
         return tokens
 
 
-def _open_tokenizer_json(path: Path) -> tuple[_Encode, int, int | None]:
+def _open_tokenizer_json(path: Path, settings: Mapping[str, Any]) -> tuple[_Encode, int, int | None]:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -150,20 +172,49 @@ def _open_tokenizer_json(path: Path) -> tuple[_Encode, int, int | None]:
         raise CheckpointError(f"{path} is no tokenizer that can be read: {error}; fetch it again") from error
     own = json.loads(tokenizer.to_str()).get("padding") or {}
     tokenizer.no_padding()
+    around = _special_tokens(settings)
+    if around is not None:
+        tokenizer.post_processor = _surround(tokenizer, *around, path)
+
+    lock = threading.Lock()  # the length is a state of the tokenizer, and it uses all cores by itself
 
     def encode(texts: list[str], length: int) -> list[tuple[list[int], bool]]:
-        tokenizer.enable_truncation(length)
-        return [(found.ids, bool(found.overflowing)) for found in tokenizer.encode_batch(texts)]
+        with lock:
+            tokenizer.enable_truncation(length)
+            encodings = tokenizer.encode_batch(texts)
+        return [(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
-    padding = _padding_token(path) or own.get("pad_token")
-    candidates = (padding,) if padding else _USUAL_PADDING
-    ids = [i for i in map(tokenizer.token_to_id, candidates) if i is not None]
+    padding = _name(settings.get("pad_token")) or own.get("pad_token")
+    usual = [pad for start, pad in _USUAL_PADDING.items() if tokenizer.token_to_id(start) is not None]
+    ids = [i for i in map(tokenizer.token_to_id, [padding] if padding else usual) if i is not None]
     if not ids:
         raise _no_padding(path, padding)
     return encode, ids[0], tokenizer.token_to_id("[SEP]")
 
 
-def _open_sentencepiece(path: Path) -> tuple[_Encode, int, int | None]:
+def _special_tokens(settings: Mapping[str, Any]) -> tuple[list[str], list[str]] | None:
+    """Return the tokens before and behind a text, where transformers' tokenizers do not ask the file for them."""
+    kind = str(settings.get("tokenizer_class", "")).removesuffix("Fast")
+    if kind == "NllbTokenizer":  # files of 2022 have the language at the end, where it stood until 2023
+        language, end = _name(settings.get("src_lang")) or "eng_Latn", _name(settings.get("eos_token")) or "</s>"
+        return ([], [end, language]) if settings.get("legacy_behaviour") else ([language], [end])
+    if kind == "GemmaTokenizer" and ("add_bos_token" in settings or "add_eos_token" in settings):
+        start, end = (_name(settings.get(f"{key}_token")) or f"<{key}>" for key in ("bos", "eos"))
+        return [start] * bool(settings.get("add_bos_token")), [end] * bool(settings.get("add_eos_token"))
+    return None
+
+
+def _surround(tokenizer: Any, before: list[str], behind: list[str], path: Path) -> Any:
+    from tokenizers.processors import TemplateProcessing
+
+    tokens = [(token, tokenizer.token_to_id(token)) for token in (*before, *behind)]
+    for token, number in tokens:
+        if number is None:
+            raise CheckpointError(f"{path}: {token!r} belongs to each text, but is not in the vocabulary")
+    return TemplateProcessing(single=[*before, "$A", *behind], special_tokens=tokens)
+
+
+def _open_sentencepiece(path: Path, settings: Mapping[str, Any]) -> tuple[_Encode, int, int | None]:
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError as error:
@@ -178,22 +229,27 @@ def _open_sentencepiece(path: Path) -> tuple[_Encode, int, int | None]:
         rows = processor.encode(texts)
         return [([*row[: length - 1], end], len(row) >= length) for row in rows]
 
-    padding = _padding_token(path)
-    pad_id = processor.piece_to_id(padding) if padding else processor.pad_id()
-    if pad_id < 0:
+    padding = _name(settings.get("pad_token"))
+    pad_id = processor.piece_to_id(padding) if padding else processor.unk_id()
+    if pad_id == processor.unk_id():  # also what the library returns for a token that it does not know
         raise _no_padding(path, padding)
     return encode, pad_id, None
 
 
-def _padding_token(path: Path) -> str | None:
-    """Return what the files beside a tokenizer say that a text is padded with."""
-    for name in TOKENIZER_SETTINGS:
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Return what the files beside a tokenizer say of it; the first of `TOKENIZER_SETTINGS` goes before the second."""
+    settings: dict[str, Any] = {}
+    for name in reversed(TOKENIZER_SETTINGS):
         if (path.parent / name).is_file():
-            token = read_json(path.parent / name).get("pad_token")
-            token = token.get("content") if isinstance(token, dict) else token
-            if isinstance(token, str):
-                return token
-    return None
+            content = read_json(path.parent / name)
+            settings |= {key: value for key, value in content.items() if value is not None}
+    return settings
+
+
+def _name(token: Any) -> str | None:
+    """Return the text of a special token, given that or an object that holds it."""
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else None
 
 
 def _no_padding(path: Path, token: str | None) -> CheckpointError:

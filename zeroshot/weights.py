@@ -12,7 +12,8 @@ torch archive   a zip file of one record of bytes for each storage and a pickle,
 A pickle is a program. It is not run here: `_interpret` goes through its instructions with a stack that holds nothing
 but numbers, strings, lists, tuples, dicts, tensors and the allowed names, none of which is ever called. One reader
 serves both kinds of archives, so neither ``torch.load``, which reads no modules, nor ``torch.jit.load``, which makes
-their code runnable and copies every weight, is needed.
+their code runnable and copies every weight, is needed. Pickles outside of an archive, which torch wrote before 1.6, and
+archives that were compressed, which torch never does, are refused.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Weights:
     CheckpointNotFoundError
         If a file does not exist.
     CheckpointError
-        If a file is damaged, is of another format, or could run code if somebody else read it.
+        If a file is damaged, is of another format, or asks for anything but tensors.
 
     Examples
     --------
@@ -253,9 +254,8 @@ class _Archive:
         if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size or encrypted:
             raise ValueError(f"its record {name!r} is compressed or encrypted, which torch never does")
         # The directory at the end has its own copy of name and padding, which may be shorter than the one in place.
-        place = max(record.header_offset, 0)
-        signature, *lengths = struct.unpack("<4s22x2H", self._bytes[place : place + 30])
-        start = place + 30 + sum(lengths)
+        signature, *lengths = struct.unpack("<4s22x2H", self._bytes[record.header_offset : record.header_offset + 30])
+        start = record.header_offset + 30 + sum(lengths)
         if signature != b"PK\3\4" or start + record.file_size > len(self._bytes):
             raise ValueError(f"its record {name!r} is not where its directory says")
         return start, record.file_size
@@ -326,7 +326,7 @@ def _interpret(pickle: bytes, storage: Callable[[object], Tensor]) -> object:
                 stack.append(_allow(argument.replace(" ", ".")))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
-                stack.append(_allow(f"{module}.{name}"))
+                stack.append(_allow(".".join([module, name])))  # strings only: to show others may take for ever
             case "BINPERSID":
                 stack.append(storage(stack.pop()))
             case "REDUCE" | "NEWOBJ":
@@ -371,7 +371,7 @@ def _make(made: object, arguments: object) -> object:
         case _Global(name), (Tensor() as storage, int(offset), tuple(shape), tuple(stride), _, _) if name == _TENSOR:
             tensor = torch.as_strided(storage, shape, stride, offset)  # checks that it stays within the storage
             if tensor.numel() > storage.numel():
-                raise ValueError(f"its tensor of shape {shape} repeats the {storage.numel()} numbers that there are")
+                raise ValueError(f"its tensor of {tensor.numel()} numbers repeats the {storage.numel()} that it has")
             return tensor
     name = made.name if isinstance(made, _Global) else type(made).__name__
     raise ValueError(f"its pickle uses {name!r:.80} in another way than torch does")

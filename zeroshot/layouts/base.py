@@ -42,13 +42,23 @@ class TowerConfig(Protocol):
         ...
 
 
+class TextTowerConfig(TowerConfig, Protocol):
+    """Sizes of a text tower."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        ...
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint says: sizes of both towers, preprocessing, tokenizer, scale, and where the weights are.
 
     Attributes
     ----------
-    vision, text : TowerConfig
+    vision : TowerConfig
+    text : TextTowerConfig
     context : int
         Longest text, in tokens.
     preprocess : Preprocess
@@ -60,11 +70,11 @@ class Checkpoint:
     stamps : tuple
         State of the weights files when they were opened.
     dtype : torch.dtype
-        Precision that the matrices are stored in.
+        Precision that the matrices are stored in; of several the lowest, as OpenAI's files have embeddings in float32.
     """
 
     vision: TowerConfig
-    text: TowerConfig
+    text: TextTowerConfig
     context: int
     preprocess: Preprocess
     tokenizer: TokenizerFile | None
@@ -112,7 +122,7 @@ def finish(
     weights: Weights,
     *,
     vision: TowerConfig,
-    text: TowerConfig,
+    text: TextTowerConfig,
     context: int,
     preprocess: Preprocess,
     tokenizer: TokenizerFile | None,
@@ -161,7 +171,7 @@ def finish(
         raise CheckpointError(
             f"texts are embedded in {text.dim} dimensions and images in {vision.dim}; expected the same"
         )
-    matrices = [weights.dtypes[name] for name in rename_text("token_embedding.weight") if name in weights.dtypes]
+    matrices = [weights.dtypes[name] for name in needed if len(weights.shapes[name]) > 1]
     return Checkpoint(
         vision=vision,
         text=text,
@@ -171,7 +181,7 @@ def finish(
         logit_scale=float(torch.tensor(_scalar(weights, "logit_scale")).exp()),  # in float32, as everybody does
         logit_bias=_scalar(weights, "logit_bias") if "logit_bias" in weights.shapes else None,
         stamps=file_stamps(weights.files),
-        dtype=matrices[0] if matrices else torch.float32,
+        dtype=min(matrices, key=lambda dtype: dtype.itemsize),
         weights=weights,
         rename_vision=rename_vision,
         rename_text=rename_text,

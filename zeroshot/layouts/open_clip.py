@@ -18,6 +18,8 @@ from zeroshot.image import Preprocess
 from zeroshot.layouts.base import (
     Checkpoint,
     Rename,
+    Shapes,
+    TextTowerConfig,
     TowerConfig,
     block_names,
     check_positions,
@@ -35,7 +37,7 @@ from zeroshot.nets.efficientnet import EfficientNetConfig, InvertedResidualConfi
 from zeroshot.nets.hf_text import HF_POOLS, HF_PROJECTIONS, HfTextConfig, hf_config
 from zeroshot.nets.resnet import ResNetConfig
 from zeroshot.nets.siglip import SiglipVisionConfig
-from zeroshot.nets.text import TextConfig, TextPool
+from zeroshot.nets.text import TextConfig, TextPool, TextProjection
 from zeroshot.nets.timm_tower import TIMM_PROJECTIONS, TimmConfig
 from zeroshot.nets.transformer import Activation, TransformerConfig
 from zeroshot.nets.vit import VisionTransformerConfig
@@ -51,7 +53,7 @@ _IDLE = {
 }
 # Keys that are understood at one value only, which is open_clip's default; another value means another network.
 _FIXED: dict[str, Any] = {
-    **{"ls_init_value": None, "text_arch": "clip", "tokenizer_mode": None, "proj_type": "linear"},
+    **{"ls_init_value": None, "text_arch": "clip", "tokenizer_mode": None},
     **{"qk_norm": False, "scaled_cosine_attn": False, "scale_heads": False},
     **{"scale_attn_inner": False, "scale_attn": False, "scale_fc": False},
 }
@@ -61,7 +63,8 @@ _VISION = _COMMON | {
     *("pool_type", "efficientnet", "timm_model_name", "timm_pool", "timm_proj", "timm_proj_bias"),
 }
 _TEXT = _COMMON | {
-    *("heads", "embed_cls", "pad_id", "eos_id", "no_causal_mask", "final_ln_after_pool", "pool_type", "proj_bias"),
+    *("heads", "embed_cls", "pad_id", "eos_id", "no_causal_mask", "final_ln_after_pool", "pool_type"),
+    *("proj_type", "proj_bias"),
     *("hf_tokenizer_name", "tokenizer_kwargs", "hf_model_name", "hf_proj_type", "hf_pooler_type"),
 }
 _MODEL = {
@@ -98,26 +101,26 @@ _TIMM_SIGLIP = {
 }
 
 
-def read(folder: Path, weights: Weights, *, activation: Activation | None, tokenizer: Path | None) -> Checkpoint:
+def read(folder: Path, weights: Weights, *, config: Mapping[str, Any] | None, tokenizer: Path | None) -> Checkpoint:
     """Read a checkpoint in open_clip's layout.
 
     Parameters
     ----------
     folder : Path
-        Where ``open_clip_config.json`` is.
+        Where the weights are, and ``open_clip_config.json``.
     weights : Weights
-    activation : {"gelu", "quick_gelu"}, optional
-        What the registry knows of the activation; it goes before the configuration's ``quick_gelu``.
+    config : mapping, optional
+        What to read in place of that file.
     tokenizer : Path, optional
         Folder that has the tokenizer if `folder` has none.
     """
     path = folder / OPEN_CLIP_CONFIG
-    config = read_json(path)
+    config = read_json(path) if config is None else config
     model = required(config, "model_cfg", path)
     vision_cfg, text_cfg = required(model, "vision_cfg", path), required(model, "text_cfg", path)
     _check_keys(path, model, vision_cfg, text_cfg)
-    quick = model.get("quick_gelu", False) if activation is None else activation == "quick_gelu"
-    activation = "quick_gelu" if quick else "gelu"  # the approximate one is asked for by each tower
+    # The approximate GELU is asked for by each tower.
+    activation: Activation = "quick_gelu" if model.get("quick_gelu", False) else "gelu"
     image_size = pair(vision_cfg.get("image_size", 224))
     vision, rename_vision = _vision(weights, model, image_size, activation, path)
     text, context, rename_text = _text(weights, model, activation, path)
@@ -146,6 +149,8 @@ def _check_keys(path: Path, model: Mapping[str, Any], vision: Mapping[str, Any],
     # Whether the last norm stands before or behind the choice of one token is all the same.
     if text.get("final_ln_after_pool"):
         unknown.add("text_cfg.final_ln_after_pool = True")
+    if text.get("embed_cls") and text.get("no_causal_mask"):
+        unknown.add("text_cfg.embed_cls with text_cfg.no_causal_mask")
     if unknown:
         raise CheckpointError(f"{path} asks for a network that is not supported: {', '.join(sorted(unknown))}")
 
@@ -316,16 +321,15 @@ def _efficientnet(
 
 def _text(
     weights: Weights, model: Mapping[str, Any], activation: Activation, path: Path
-) -> tuple[TowerConfig, int, Rename]:
+) -> tuple[TextTowerConfig, int, Rename]:
     """Return the configuration of the text tower, its longest text in tokens, and its names."""
     cfg = model["text_cfg"]
     shapes = weights.shapes
     if cfg.get("hf_model_name"):
         return _hf_text(model, path), positive(cfg, "context_length", 77, path), lambda name: (f"text.{name}",)
     prefix = "text." if "text.token_embedding.weight" in shapes else ""  # newer files nest the text tower
-    with_bias = f"{prefix}text_projection.bias" in shapes
-    projection = matrix(shapes, f"{prefix}text_projection{'.weight' if with_bias else ''}")
-    dim, width = projection if with_bias else projection[::-1]
+    width = matrix(shapes, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight")[1]
+    projection, dim = _projection(shapes, f"{prefix}text_projection", cfg.get("proj_type", "linear"), width, path)
     context, end_id = matrix(shapes, f"{prefix}positional_embedding")[0], get_tokenizer().end_id
     pool_type = cfg.get("pool_type", "argmax")
     if pool_type not in _TEXT_POOLS:
@@ -349,7 +353,7 @@ def _text(
         end_id=end_id,
         causal=not cfg.get("no_causal_mask", False),
         pool=pool,
-        projection_bias=with_bias,
+        projection=projection,
         pad_id=cfg.get("pad_id", 0),
     )
     vocabulary = get_tokenizer().vocab_size
@@ -359,6 +363,17 @@ def _text(
             f"'hf_tokenizer_name' in {path}, which says whose it is"
         )
     return text, context, lambda name: (f"{prefix}{name}",)
+
+
+def _projection(shapes: Shapes, name: str, kind: Any, width: int, path: Path) -> tuple[TextProjection, int]:
+    """Return what leads from the text tower into the joint space, and the size of that."""
+    if kind not in ("linear", "none"):
+        raise CheckpointError(f"{path}: text_cfg.proj_type is {kind!r}; expected 'linear' or 'none'")
+    if kind == "none":
+        return "none", width
+    if f"{name}.bias" in shapes:
+        return "linear", matrix(shapes, f"{name}.weight")[0]
+    return "matrix", matrix(shapes, name)[1]
 
 
 def _hf_text(model: Mapping[str, Any], path: Path) -> HfTextConfig:

@@ -30,6 +30,7 @@ from zeroshot.layouts.base import (
     matrix,
     pair,
     patch,
+    shape_of,
     triple,
 )
 from zeroshot.nets.siglip import SiglipVisionConfig
@@ -37,7 +38,7 @@ from zeroshot.nets.text import TextConfig
 from zeroshot.nets.transformer import Activation, TransformerConfig
 from zeroshot.nets.vit import VisionTransformerConfig
 from zeroshot.tokenizer import get_tokenizer
-from zeroshot.tokenizer_file import SENTENCEPIECE, Clean, TokenizerFile, find_tokenizer
+from zeroshot.tokenizer_file import SENTENCEPIECE, TOKENIZER_JSON, Clean, TokenizerFile, find_tokenizer
 from zeroshot.weights import Weights
 
 _BLOCK = {
@@ -99,13 +100,13 @@ _DEFAULTS_4: dict[str, dict[str, Any]] = {
 _CLEAN: dict[str, Clean] = {"SiglipTokenizer": "siglip"}
 
 
-def read(folder: Path, weights: Weights, *, activation: Activation | None, tokenizer: Path | None) -> Checkpoint:
+def read(folder: Path, weights: Weights, *, tokenizer: Path | None) -> Checkpoint:
     """Read a checkpoint in transformers' layout; parameters as for `zeroshot.layouts.open_clip.read`."""
     path = folder / TRANSFORMERS_CONFIG
     config = read_json(path)
     model_type = required(config, "model_type", path)
     if model_type == "clip":
-        return _read_clip(folder, config, weights, activation)
+        return _read_clip(folder, config, weights)
     if model_type == "siglip":
         return _read_siglip(folder, config, weights, [folder] if tokenizer is None else [folder, tokenizer])
     raise CheckpointError(
@@ -113,11 +114,11 @@ def read(folder: Path, weights: Weights, *, activation: Activation | None, token
     )
 
 
-def _read_clip(folder: Path, config: Mapping[str, Any], weights: Weights, activation: Activation | None) -> Checkpoint:
+def _read_clip(folder: Path, config: Mapping[str, Any], weights: Weights) -> Checkpoint:
     path, shapes = folder / TRANSFORMERS_CONFIG, weights.shapes
     dim, width = matrix(shapes, "text_projection.weight")
     text = TextConfig(
-        transformer=_stack(config, "text_config", "text_model", width, weights, path, activation),
+        transformer=_stack(config, "text_config", "text_model", width, weights, path),
         vocab_size=matrix(shapes, "text_model.embeddings.token_embedding.weight")[0],
         context=matrix(shapes, "text_model.embeddings.position_embedding.weight")[0],
         dim=dim,
@@ -130,7 +131,7 @@ def _read_clip(folder: Path, config: Mapping[str, Any], weights: Weights, activa
         )
     dim, width = matrix(shapes, "visual_projection.weight")
     vision = VisionTransformerConfig(
-        transformer=_stack(config, "vision_config", "vision_model", width, weights, path, activation),
+        transformer=_stack(config, "vision_config", "vision_model", width, weights, path),
         image_size=pair(_setting(config, "vision_config", "image_size", path)),
         patch_size=patch(shapes, "vision_model.embeddings.patch_embedding.weight"),
         dim=dim,
@@ -151,20 +152,21 @@ def _read_clip(folder: Path, config: Mapping[str, Any], weights: Weights, activa
 
 def _read_siglip(folder: Path, config: Mapping[str, Any], weights: Weights, tokenizers: list[Path]) -> Checkpoint:
     path, shapes = folder / TRANSFORMERS_CONFIG, weights.shapes
+    shape_of(shapes, "logit_bias")  # a model that was trained with a sigmoid has one
     dim, width = matrix(shapes, "text_model.head.weight")
     text = TextConfig(
-        transformer=_stack(config, "text_config", "text_model", width, weights, path, None),
+        transformer=_stack(config, "text_config", "text_model", width, weights, path),
         vocab_size=matrix(shapes, "text_model.embeddings.token_embedding.weight")[0],
         context=matrix(shapes, "text_model.embeddings.position_embedding.weight")[0],
         dim=dim,
         end_id=-1,  # read at the last position, whatever stands there
         causal=False,
         pool="last",
-        projection_bias=True,
+        projection="linear",
     )
     width = matrix(shapes, "vision_model.embeddings.position_embedding.weight")[1]
     vision = SiglipVisionConfig(
-        transformer=_stack(config, "vision_config", "vision_model", width, weights, path, None),
+        transformer=_stack(config, "vision_config", "vision_model", width, weights, path),
         image_size=pair(_setting(config, "vision_config", "image_size", path)),
         patch_size=patch(shapes, "vision_model.embeddings.patch_embedding.weight"),
     )
@@ -193,7 +195,6 @@ def _stack(
     width: int,
     weights: Weights,
     path: Path,
-    activation: Activation | None,
 ) -> TransformerConfig:
     name = _setting(config, part, "hidden_act", path)
     if name not in _ACTIVATIONS:
@@ -206,7 +207,7 @@ def _stack(
         layers=weights.count(rf"{model}\.encoder\.layers\.(\d+)\."),
         heads=divide(width, heads, f"{part}.num_attention_heads", path, count=True),
         mlp_width=matrix(weights.shapes, f"{model}.encoder.layers.0.mlp.fc1.weight")[0],
-        activation=activation or _ACTIVATIONS[name],
+        activation=_ACTIVATIONS[name],
         norm_eps=epsilon(_setting(config, part, "layer_norm_eps", path), path),
     )
 
@@ -221,7 +222,8 @@ def _setting(config: Mapping[str, Any], part: str, key: str, path: Path) -> Any:
 
 
 def _tokenizer(folders: list[Path]) -> TokenizerFile:
-    found = find_tokenizer(folders, clean="siglip2")
+    # transformers reads SigLIP's own file, whatever conversion of it others have put beside it.
+    found = find_tokenizer(folders, clean="siglip2", names=(SENTENCEPIECE, TOKENIZER_JSON))
     settings = found.path.parent / TOKENIZER_SETTINGS[0]
     if not settings.is_file():
         raise CheckpointNotFoundError(

@@ -74,6 +74,11 @@ class HfTextConfig:
     projection: str
     dim: int
 
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        return int(json.loads(self.config)["vocab_size"])
+
     def build(self) -> nn.Module:
         """Return the tower with random weights, on torch's default device."""
         settings = json.loads(self.config)

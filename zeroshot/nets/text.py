@@ -25,6 +25,7 @@ from zeroshot.nets.transformer import Transformer, TransformerConfig
 
 TextPool = Literal["end", "last", "first", "class"]
 TEXT_POOLS: tuple[TextPool, ...] = get_args(TextPool)
+TextProjection = Literal["matrix", "linear", "none"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class TextConfig:
     pool : {"end", "last", "first", "class"}
         Where the tower is read: at the first end token, at the last or first position, or at a class token that is
         put behind the text (CoCa).
-    projection_bias : bool
-        Whether the projection into the joint space has one.
+    projection : {"matrix", "linear", "none"}
+        What leads into the joint space: a matrix, a matrix and a bias, or nothing.
     pad_id : int
         Id of the padding, which the class token does not see.
     """
@@ -60,7 +61,7 @@ class TextConfig:
     end_id: int
     causal: bool = True
     pool: TextPool = "end"
-    projection_bias: bool = False
+    projection: TextProjection = "matrix"
     pad_id: int = 0
 
     @property
@@ -89,11 +90,11 @@ class TextTower(nn.Module):
         self.positional_embedding = nn.Parameter(torch.empty(positions, width))
         self.transformer = Transformer(config.transformer)
         self.ln_final = LayerNorm(width, eps=config.transformer.norm_eps)
-        self.text_projection: nn.Parameter | Linear
-        if config.projection_bias:
-            self.text_projection = Linear(width, config.dim)
-        else:
+        self.text_projection: nn.Parameter | nn.Module
+        if config.projection == "matrix":
             self.text_projection = nn.Parameter(torch.empty(width, config.dim))
+        else:
+            self.text_projection = Linear(width, config.dim) if config.projection == "linear" else nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens: (n_texts, context) int64 -> (n_texts, dim), not normalised."""
@@ -113,7 +114,7 @@ class TextTower(nn.Module):
         """From the last block to the joint space: (n, width) -> (n, dim), not normalised."""
         x = self.ln_final(x)
         projection = self.text_projection
-        embeddings: Tensor = projection(x) if isinstance(projection, nn.Module) else x @ projection
+        embeddings: Tensor = x @ projection if isinstance(projection, Tensor) else projection(x)
         return embeddings
 
     def _read_class_token(self, tokens: Tensor) -> Tensor:

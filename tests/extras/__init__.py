@@ -1,0 +1,1 @@
+"""Tests that need an extra; `make test-all` installs them all and runs these."""
