@@ -236,7 +236,15 @@ def test_a_scale_above_the_models_limit_is_held_there(processors: Callable[[str]
 def test_the_precision_is_the_models_own(family: str, processors: Callable[[str], Any], pictures: Pictures) -> None:
     model, processor = make_model(family), processors(family)
     exact = from_transformers(model, processor).encode_images(pictures)
-    rounded = from_transformers(model.to(torch.bfloat16), processor).encode_images(pictures)
+    original, seen = model.to(torch.bfloat16).get_image_features, set()
+
+    def record(**inputs: Any) -> Any:
+        seen.add(inputs["pixel_values"].dtype)
+        return original(**inputs)
+
+    model.get_image_features = record
+    rounded = from_transformers(model, processor).encode_images(pictures)
+    assert seen == {torch.bfloat16}
     assert rounded.dtype == torch.float32
     assert 1e-4 < deviation(rounded, exact) < 0.1
 
@@ -439,7 +447,7 @@ def test_fingerprints_of_models_of_open_clip() -> None:
 
     changed, renamed, precise, relu = Towers(), Towers(), Towers(), Towers()
     changed.table.weight.data[7, 7] += 1e-6
-    renamed.table2 = renamed.table
+    renamed._parameters = {("offsets" if key == "positions" else key): p for key, p in renamed._parameters.items()}
     relu.activation = nn.ReLU()
     others = [
         adapt(changed),
@@ -661,6 +669,7 @@ def test_functions_get_batches_of_rgb_images_and_of_texts(pictures: Pictures) ->
     seen: list[list[Any]] = []
 
     def record(inputs: list[Any]) -> npt.NDArray[Any]:
+        assert not torch.is_grad_enabled()
         seen.append(inputs)
         return np.ones((len(inputs), 3))
 

@@ -387,6 +387,16 @@ def test_half_precision_takes_half_the_room(images: list[str], clip: Any, tmp_pa
     assert 0 < np.abs(both[0] - both[1]).max() < 5e-4
 
 
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"threshold": 2}, {"batch_size": 0}])
+def test_options_are_checked_with_embeddings_too(images: list[str], fake: Any, options: dict[str, Any]) -> None:
+    embed_files(fake, "photos", "x.safetensors", **QUIET)
+    with pytest.raises(OptionError, match=f"{next(iter(options))} is {next(iter(options.values()))}"):
+        classify_files(
+            zeroshot.Classifier(LABELS, model=fake), Embeddings.load("x.safetensors"), "results.csv", **options
+        )
+    assert list(Path().glob("results.*")) == []
+
+
 def test_embeddings_of_another_encoder_are_refused(images: list[str], make_fake: Any, tmp_path: Path) -> None:
     embed_files(make_fake(), "photos", tmp_path / "x.safetensors", **QUIET)
     other = make_fake(name="other")

@@ -20,16 +20,16 @@ PACKAGE = Path(zeroshot.__file__).parent
 
 # Bottom to top; a module imports from lower levels only. Modules of one level do not know each other.
 LEVELS = [
-    {"errors"},
-    {"cache", "files", "article"},
-    {"prompts", "tokenizer", "image"},
-    {"nets", "lint", "gallery", "tokenizer_file", "weights"},
+    {"errors", "threads"},
+    {"cache", "files", "article", "formats", "evaluate", "weights"},
+    {"prompts", "tokenizer", "image", "results"},
+    {"nets", "lint", "gallery", "tokenizer_file", "adapters"},
     {"encoder", "prefix", "layouts"},
-    {"checkpoints", "registry"},
-    {"clip"},
+    {"checkpoints", "registry", "stream"},
+    {"clip", "sources", "embeddings"},
     {"head"},
     {"classifier", "weighting"},
-    {"compare"},
+    {"compare", "jobs", "engines"},
     {"cli"},
     {"__main__"},
 ]

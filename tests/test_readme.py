@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import zeroshot
 from zeroshot.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +38,14 @@ def test_the_shown_command_prints_what_is_shown(
     assert found is not None
     assert main(shlex.split(found.group(1))) == 0
     assert capsys.readouterr().out == found.group(2)
+
+
+def test_the_counts_of_checkpoints_are_those_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    found = re.search(r"\$ zeroshot (models --summary)\n((?:[^$`].*\n)+)", README)
+    assert found is not None
+    assert main(shlex.split(found.group(1))) == 0
+    assert capsys.readouterr().out == found.group(2)
+    assert f"`zeroshot models` lists {len(zeroshot.available_models())} checkpoints" in README
 
 
 def test_files_that_are_linked_exist() -> None:

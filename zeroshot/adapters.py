@@ -311,21 +311,20 @@ def from_transformers(model: Any, processor: Any, *, name: str | None = None) ->
     logit_bias = _optional_number(getattr(model, "logit_bias", None))
     longest = min(model.config.text_config.max_position_embeddings, processor.tokenizer.model_max_length)
 
-    def tokenize(texts: list[str]) -> dict[str, Tensor]:
+    def tokenize(texts: list[str]) -> Any:
         padding = "longest" if logit_bias is None else "max_length"
         tokens = processor.tokenizer(texts, padding=padding, truncation=True, max_length=longest, return_tensors="pt")
         # Trained with a sigmoid means, so far, trained without a mask: the padding is part of the text.
-        return dict(tokens) if logit_bias is None else {"input_ids": tokens["input_ids"]}
+        return tokens.to(device) if logit_bias is None else {"input_ids": tokens["input_ids"].to(device)}
 
     def encode_texts(texts: list[str]) -> Any:
-        return _pooled(model.get_text_features(**_to(tokenize(texts), device)))
+        return _pooled(model.get_text_features(**tokenize(texts)))
 
-    def process(images: list[Any]) -> dict[str, Tensor]:
-        opened = [open_image(image) for image in images]
-        return dict(processor.image_processor(images=opened, return_tensors="pt"))
+    def process(images: list[Any]) -> Any:
+        return processor.image_processor(images=[open_image(image) for image in images], return_tensors="pt")
 
     def encode_images(images: list[Any]) -> Any:
-        return _pooled(model.get_image_features(**_to(process(images), device, dtype)))
+        return _pooled(model.get_image_features(**process(images).to(device, dtype)))
 
     def fingerprint() -> str:
         sample = {key: value.tolist() for key, value in tokenize(_SAMPLE).items()}
@@ -339,8 +338,7 @@ def from_transformers(model: Any, processor: Any, *, name: str | None = None) ->
         encode_texts=encode_texts,
         fingerprint=fingerprint,
     )
-    inputs = process([Image.new("RGB", (64, 64))])
-    if set(inputs) != {"pixel_values"} or inputs["pixel_values"].ndim != 4:
+    if set(process([Image.new("RGB", (64, 64))])) != {"pixel_values"}:
         return AdaptedEncoder(facts, encode_images)
     return AdaptedPixelEncoder(
         facts,
@@ -636,13 +634,6 @@ def _transform(transform: Callable[[Image.Image], Any], image: Any) -> Pixels:
 def _pooled(output: Any) -> Any:
     """Return the embeddings: transformers 5 wraps them in an output object, earlier versions do not."""
     return getattr(output, "pooler_output", output)
-
-
-def _to(inputs: dict[str, Tensor], device: torch.device, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    return {
-        key: value.to(device, dtype) if dtype is not None and value.is_floating_point() else value.to(device)
-        for key, value in inputs.items()
-    }
 
 
 def _transformers_scale(model: Any) -> float:

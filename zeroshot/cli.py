@@ -85,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument(
         "--device", metavar="DEVICE", help="'cpu', 'cuda', 'cuda:1', … (default: CUDA if there is one)"
     )
-    _add_job_options(classify, "write the results there in place of printing them: .csv, .jsonl or .parquet")
+    _add_job_options(
+        classify,
+        "write a row for each image there: source, label, score, index, the K best (in .csv as label_1, score_1, "
+        "index_1, …, in .jsonl and .parquet as a list), error, message",
+    )
     classify.set_defaults(run=_classify, usage_error=classify.error)
 
     embed = commands.add_parser(
@@ -100,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", choices=("float32", "float16"), default="float32", help="of the numbers there (default float32)"
     )
     embed.add_argument("--device", metavar="DEVICE", help="'cpu', 'cuda', 'cuda:1', … (default: CUDA if there is one)")
-    _add_job_options(embed, "the file: .safetensors or .parquet", required=True)
+    _add_job_options(embed, "where to: .safetensors or .parquet", required=True)
     embed.set_defaults(run=_embed)
 
     models = commands.add_parser(

@@ -63,10 +63,10 @@ class Csv:
         lines: list[str] = []
         # The writer quotes a lone carriage return only if it ends lines with one.
         target = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
-        writer = csv.DictWriter(target, self.columns, lineterminator="\r\n")
+        writer = csv.writer(target, lineterminator="\r\n")
         if first:
-            writer.writeheader()
-        writer.writerows(map(_flat, rows))
+            writer.writerow(self.columns)
+        writer.writerows([row.get(column) for column in self.columns] for row in map(_flat, rows))
         file.write("".join(lines).encode("utf-8", "backslashreplace"))
 
     def merge(self, file: IO[bytes], parts: Sequence[Path]) -> None:

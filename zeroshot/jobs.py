@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from tqdm import tqdm
 
-from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Match, Outcome
+from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Match, Outcome, _check_display
 from zeroshot.embeddings import EMBEDDING_ENDINGS, Embeddings, Storage, embeddings_format
 from zeroshot.encoder import Encoder
 from zeroshot.errors import HeadError, ZeroShotError, check_positive
@@ -162,9 +162,12 @@ def score_embeddings(
 
     Raises
     ------
+    OptionError
+        If an option is out of its range.
     HeadError
         If the embeddings are of another encoder.
     """
+    _check_display(top_k, threshold)
     if embeddings.fingerprint != classifier.encoder.fingerprint:
         raise HeadError(
             f"{embeddings.path} was made with another state of {embeddings.model!r} than {classifier.encoder.name!r} "

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import resources
@@ -248,10 +248,10 @@ def locate(model: str | os.PathLike[str]) -> Location:
         return Location(MINI, Path(str(resources.files("zeroshot"))) / "data" / "mini")
     if name.startswith(HUB_PREFIX):
         repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
-        return _fetch(name, repository, revision or None, LAYOUT_FILES, None)
+        return _fetch(name, _Wanted(repository, revision or None, LAYOUT_FILES))
     entry = _table().get(name)
     if entry is not None:
-        return _fetch(name, *_source(entry))
+        return _fetch(name, _wanted(entry))
     path = Path(name).expanduser()
     with contextlib.suppress(OSError):  # too long for the name of a file
         if path.exists():
@@ -309,6 +309,16 @@ def _fold(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class _Wanted:
+    """What to look for: weights of one of the layouts, and their configuration unless it is known already."""
+
+    repository: str
+    revision: str | None
+    layouts: LayoutFiles
+    config: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class _Snapshot:
     """Files of one commit of a repository: which there are, and a function that returns where one of them lies."""
 
@@ -321,12 +331,11 @@ class _Snapshot:
 _Look = Callable[[str, str | None], _Snapshot]
 
 
-def _source(entry: ModelEntry) -> tuple[str, str | None, LayoutFiles, Mapping[str, Any] | None]:
-    """Return what to fetch of a row, and its configuration, which then need not be fetched."""
-    layouts, config = layout_files(entry.layout, entry.files), None
-    if entry.layout == "open_clip":
-        layouts, config = dict.fromkeys(layouts, ()), _open_clip_config(entry)
-    return entry.repository, entry.revision or None, layouts, config
+def _wanted(entry: ModelEntry) -> _Wanted:
+    wanted = _Wanted(entry.repository, entry.revision or None, layout_files(entry.layout, entry.files))
+    if entry.layout == "transformers":
+        return wanted
+    return replace(wanted, layouts=dict.fromkeys(wanted.layouts, ()), config=_open_clip_config(entry))
 
 
 def _open_clip_config(entry: ModelEntry) -> dict[str, Any]:
@@ -350,31 +359,22 @@ def _architectures() -> dict[str, dict[str, Any]]:
     return table
 
 
-def _fetch(
-    name: str, repository: str, revision: str | None, layouts: LayoutFiles, config: Mapping[str, Any] | None
-) -> Location:
+def _fetch(name: str, wanted: _Wanted) -> Location:
     """Return where a checkpoint is in the hub's cache; the hub is asked only if something is missing there."""
     from huggingface_hub.errors import HFValidationError
 
     try:
-        if revision and re.search(r"\.\.|^/|\\", revision):  # it becomes a part of a path
-            raise HFValidationError(f"{revision!r} is no revision")
+        if re.search(r"\.\.|^/|\\", wanted.revision or ""):  # it becomes a part of a path
+            raise HFValidationError(f"{wanted.revision!r} is no revision")
         # A complete checkpoint is used as it is: no request, and the same weights every time.
         with contextlib.suppress(CheckpointNotFoundError):
-            return _collect(name, repository, revision, layouts, config, _cached)
+            return _collect(name, wanted, _cached)
     except HFValidationError as error:
         raise ModelNotFoundError(f"{name!r} is not of the form hf-hub:owner/name[@revision]: {error}") from error
-    return _collect(name, repository, revision, layouts, config, partial(_published, name))
+    return _collect(name, wanted, partial(_published, name))
 
 
-def _collect(
-    name: str,
-    repository: str,
-    revision: str | None,
-    layouts: LayoutFiles,
-    config: Mapping[str, Any] | None,
-    look: _Look,
-) -> Location:
+def _collect(name: str, wanted: _Wanted, look: _Look) -> Location:
     """Fetch all that a checkpoint needs, the weights last.
 
     Raises
@@ -382,51 +382,50 @@ def _collect(
     CheckpointNotFoundError
         If something is not there.
     """
-    snapshot = look(repository, revision)
-    chosen = choose_files(snapshot.files, layouts)
+    snapshot = look(wanted.repository, wanted.revision)
+    chosen = choose_files(snapshot.files, wanted.layouts)
     if chosen is None:
         found = ", ".join(sorted(snapshot.files)[:8]) or "nothing"
         beside = "open_clip_config.json, or config.json and preprocessor_config.json, and beside them "
         raise CheckpointNotFoundError(
-            f"{repository} is in no layout that can be read; expected {'' if config else beside}one of "
-            f"{', '.join(layouts)}; found {found}"
+            f"{wanted.repository} is in no layout that can be read; expected {'' if wanted.config else beside}one of "
+            f"{', '.join(wanted.layouts)}; found {found}"
         )
     weights, configs = chosen
-    fetched = [*(snapshot.fetch(file) for file in configs), Path(OPEN_CLIP_CONFIG)]
-    source = tokenizer_source(config or read_json(fetched[0]), fetched[0])
-    tokenizer = None
-    if config and source and source != repository:  # open_clip takes the one that it names, whatever lies beside
-        tokenizer = _fetch_tokenizer(None, look(source, None), look)
-    elif source is not None:
-        tokenizer = _fetch_tokenizer(source, snapshot, look)
+    if wanted.config is None:
+        path, *_ = [snapshot.fetch(file) for file in configs]
+        source, places = tokenizer_source(read_json(path), path), [wanted.repository]
+    else:  # open_clip takes the tokenizer that its table names, whatever lies beside the weights
+        source, places = tokenizer_source(wanted.config, Path(OPEN_CLIP_CONFIG)), []
+    tokenizer = None if source is None else _fetch_tokenizer([*places, source or wanted.repository], snapshot, look)
     path = snapshot.fetch(weights)
     for shard in shard_names(path):
         if shard not in snapshot.files:
-            raise CheckpointNotFoundError(f"{repository} has no {shard}, which {weights} lists")
+            raise CheckpointNotFoundError(f"{wanted.repository} has no {shard}, which {weights} lists")
         if shard != weights:
             snapshot.fetch(shard)
-    return Location(name, path, config, tokenizer)
+    return Location(name, path, wanted.config, tokenizer)
 
 
-def _fetch_tokenizer(source: str | None, snapshot: _Snapshot, look: _Look) -> Path:
-    """Return the folder that has a tokenizer, which is in a snapshot or, if it is not there, in `source`."""
+def _fetch_tokenizer(repositories: Sequence[str], snapshot: _Snapshot, look: _Look) -> Path:
+    """Return the folder of the tokenizer in the first repository that has one; `snapshot` is of one of them."""
     from huggingface_hub.errors import HFValidationError
 
-    if source and snapshot.files.isdisjoint(TOKENIZER_FILES):
+    for repository in repositories:
         try:
-            snapshot = look(source, None)
+            found = snapshot if repository == snapshot.repository else look(repository, None)
         except HFValidationError as error:
             raise CheckpointError(
-                f"{snapshot.repository} has no {TOKENIZER_FILES[0]}, and its configuration names {source!r}, which is "
-                "no repository. Copy both here, and pass the folder as model"
+                f"{snapshot.repository} has no {TOKENIZER_FILES[0]}, and its configuration names {repository!r}, which "
+                "is no repository. Copy both here, and pass the folder as model"
             ) from error
-    if snapshot.files.isdisjoint(TOKENIZER_FILES):
-        raise CheckpointNotFoundError(
-            f"{snapshot.repository} has no {' or '.join(TOKENIZER_FILES)}; the checkpoint has a vocabulary of its own, "
-            "and was expected to bring it"
-        )
-    names = (*TOKENIZER_SETTINGS, *TOKENIZER_FILES)
-    return [snapshot.fetch(name).parent for name in names if name in snapshot.files][-1]
+        if not found.files.isdisjoint(TOKENIZER_FILES):
+            names = (*TOKENIZER_SETTINGS, *TOKENIZER_FILES)
+            return [found.fetch(name).parent for name in names if name in found.files][-1]
+    raise CheckpointNotFoundError(
+        f"the checkpoint {snapshot.repository} has a vocabulary of its own; expected {' or '.join(TOKENIZER_FILES)} in "
+        f"{' or '.join(dict.fromkeys(repositories))}"
+    )
 
 
 def _cached(repository: str, revision: str | None) -> _Snapshot:
@@ -523,7 +522,7 @@ def _what_is_cached(repository: str, revision: str | None) -> str:
     complete = []
     for entry in available_models():
         with contextlib.suppress(CheckpointError):
-            if entry.name != MINI and _collect(entry.name, *_source(entry), _cached):
+            if entry.name != MINI and _collect(entry.name, _wanted(entry), _cached):
                 complete.append(entry.name)
     files = ", ".join(sorted(_cached(repository, revision).files)) or "nothing"
     models = ", ".join(complete[:5]) + (", …" if len(complete) > 5 else "")

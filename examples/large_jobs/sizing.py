@@ -2,8 +2,8 @@
 
     python examples/large_jobs/sizing.py --decode 230 --encode 17 --write 200000 --cores 16 --price 0.70
 
-Rates are images a second: `--decode` of one core, `--encode` of one device (a GPU, or with `--encode-per-core` one core),
-`--write` of one machine. `tests/benchmarks/stream.py` measures them where you are.
+Rates are images a second: `--decode` of one core, `--encode` of one GPU (or one core, without `--devices`), `--write`
+of one machine. `tests/benchmarks/stream.py` measures them where you are.
 """
 
 from __future__ import annotations

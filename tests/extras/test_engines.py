@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,3 +124,16 @@ def test_spark(head_file: Path, paths: list[str], expected: list[tuple[str, floa
         _assert_same([row.asDict() for row in done.collect()], paths, expected)
     finally:
         spark.stop()
+
+
+def test_the_example_for_a_cluster(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("ray")
+    script = Path(__file__).parents[2] / "examples" / "large_jobs" / "ray_classify.py"
+    command = [sys.executable, str(script), str(IMAGES), str(tmp_path), "--labels", *LABELS, "--model", "mini"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = parquet.read_table(tmp_path).to_pylist()
+    assert {Path(row["path"]).stem: row["label"] for row in rows} == {
+        **{"cat": "cat", "clock": "clock", "rocket": "rocket", "coffee": "cup of coffee"},
+    }

@@ -12,6 +12,10 @@ from typing import Any
 
 import torch
 
+from zeroshot.image import Preprocess
+from zeroshot.layouts import open_clip
+from zeroshot.layouts.base import Checkpoint
+from zeroshot.registry import ModelEntry, _open_clip_config
 from zeroshot.weights import Weights
 
 _GOLDEN: dict[str, Any] = json.loads(gzip.decompress(Path(__file__).with_name("architectures.json.gz").read_bytes()))
@@ -44,11 +48,6 @@ def architecture(name: str) -> Architecture:
     return Architecture(image | other, row["vision"], row["text"])
 
 
-def count_parameters(shapes: Mapping[str, Iterable[int]]) -> int:
-    """Return how many numbers there are in all tensors that are parameters."""
-    return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(_BUFFERS))
-
-
 class Shapes(Weights):
     """Weights of which only names and shapes exist: every number is zero."""
 
@@ -62,3 +61,36 @@ class Shapes(Weights):
         """Return zeros: the scale, in logarithm, and the bias."""
         (name,) = names
         return torch.zeros(self.shapes[name])
+
+
+def read(entry: ModelEntry, folder: Path, shapes: Mapping[str, Iterable[int]]) -> Checkpoint:
+    """Read a row of open_clip's table as if weights of these shapes were in the folder; raises if they do not fit."""
+    weights = Shapes(folder / "open_clip_model.safetensors", shapes)
+    return open_clip.read(folder, weights, config=_open_clip_config(entry), tokenizer=None)
+
+
+def found(checkpoint: Checkpoint, shapes: Mapping[str, Iterable[int]]) -> dict[str, Any]:
+    """Return what was read of a checkpoint, and how large it is, to compare with `published`."""
+    parameters = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(_BUFFERS))
+    return {
+        "context": checkpoint.context,
+        "preprocess": checkpoint.preprocess,
+        "own tokenizer": checkpoint.tokenizer is not None,
+        "parameters": round(parameters / 1e6, 2),
+    }
+
+
+def published(entry: ModelEntry) -> dict[str, Any]:
+    """Return what the table says of a checkpoint."""
+    return {
+        "context": entry.context,
+        "preprocess": Preprocess(
+            size=(entry.image_size, entry.image_size),
+            mean=entry.mean,
+            std=entry.std,
+            interpolation=entry.interpolation,
+            resize_mode=entry.resize_mode,
+        ),
+        "own tokenizer": entry.tokenizer != "clip",
+        "parameters": entry.parameters_million,
+    }

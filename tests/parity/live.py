@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
+from golden.checkpoints import Deviations, deviation
 
 import zeroshot
 from zeroshot.clip import ClipEncoder
@@ -21,14 +22,6 @@ LOGIT_BIAS = -9.25
 
 Array = npt.NDArray[np.float32]
 Edit = Callable[[dict[str, Any]], object]
-
-
-class Deviations(NamedTuple):
-    """Largest absolute differences of embeddings, and of logits over their scale, which makes cosines of them."""
-
-    images: float
-    texts: float
-    logits: float
 
 
 class Outputs(NamedTuple):
@@ -57,15 +50,11 @@ def compare(encoder: ClipEncoder, pictures: list[Any], texts: list[str], expecte
         model=encoder.name,
         fingerprint="",
     )
-    ours = Outputs(images.numpy(), weight.numpy(), head.logits(images).numpy())
-    differences = [deviation(mine, theirs) for mine, theirs in zip(ours, expected, strict=True)]
-    return Deviations(*differences[:2], differences[2] / encoder.logit_scale)
-
-
-def deviation(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
-    """Return the largest absolute difference."""
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max())
+    return Deviations(
+        images=deviation(images, expected.images),
+        texts=deviation(weight, expected.texts),
+        logits=deviation(head.logits(images), expected.logits) / encoder.logit_scale,
+    )
 
 
 def load(folder: Path, **options: Any) -> ClipEncoder:

@@ -13,10 +13,11 @@ import safetensors.numpy
 import torch
 from golden import weights
 from golden.archives import FOLDER, GOLDEN, MODELS, openai_archive
+from golden.checkpoints import Deviations, deviation
 from golden.images import picture
 
 import zeroshot.layouts.openai
-from parity.live import Deviations, Outputs, compare, deviation, load
+from parity.live import Outputs, compare, load
 from zeroshot.clip import ClipEncoder
 from zeroshot.errors import CheckpointError, CheckpointNotFoundError
 
@@ -40,9 +41,10 @@ def write(name: str, folder: Path) -> Path:
     return path
 
 
-def deviations(folder: Path) -> dict[str, Deviations]:
-    """Return how far each model is from OpenAI's package; `folder` is an empty one to write to."""
-    return {name: _compare(load(write(name, folder)), name) for name in MODELS}
+def deviations(folder: Path) -> Iterator[tuple[str, Deviations]]:
+    """Yield each model's name and how far it is from OpenAI's package; `folder` is an empty one to work in."""
+    for name in MODELS:
+        yield name, _compare(load(write(name, folder)), name)
 
 
 def _compare(encoder: ClipEncoder, name: str) -> Deviations:
@@ -75,7 +77,8 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pat
 def test_pixels_equal_those_of_openai(name: str, archives: dict[str, Path]) -> None:
     preprocess = load(archives[name]).preprocess
     assert preprocess.size == (MODELS[name]["numbers"]["input_resolution"],) * 2
-    assert deviation(np.stack([preprocess(image) for image in PICTURES]), VALUES[f"{name}/pixels"]) < 1e-6
+    pixels = torch.from_numpy(np.stack([preprocess(image) for image in PICTURES]))
+    assert deviation(pixels, VALUES[f"{name}/pixels"]) < 1e-6
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from golden.checkpoints import Deviations, deviation
 from golden.images import NORMALIZATIONS, picture
 from PIL import Image
 from transformers import AutoTokenizer, SiglipConfig, SiglipModel, SiglipProcessor, SiglipTextConfig, SiglipVisionConfig
@@ -22,13 +24,11 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 import zeroshot.tokenizer_file
 from parity.live import (
     LOGIT_BIAS,
-    Deviations,
     Edit,
     Outputs,
     compare,
     compute,
     copy,
-    deviation,
     edit,
     fill,
     load,
@@ -147,10 +147,11 @@ def saved(references: dict[str, Reference], tmp_path_factory: pytest.TempPathFac
     return {shape: reference.save(tmp_path_factory.mktemp("saved")) for shape, reference in references.items()}
 
 
-def deviations(folder: Path) -> dict[str, Deviations]:
-    """Return how far each shape is from transformers; `folder` is an empty one to write to."""
-    references = {shape: Reference(*SHAPES[shape]) for shape in SHAPES}
-    return {shape: reference.compare(reference.save(folder / shape)) for shape, reference in references.items()}
+def deviations(folder: Path) -> Iterator[tuple[str, Deviations]]:
+    """Yield each shape's name and how far it is from transformers; `folder` is an empty one to work in."""
+    for shape in SHAPES:
+        reference = Reference(*SHAPES[shape])
+        yield shape, reference.compare(reference.save(folder / shape))
 
 
 # ----------------------------------------------------------------------------------------------------- the ladder
@@ -161,7 +162,7 @@ def test_pixels_equal_those_of_transformers(
     shape: str, references: dict[str, Reference], saved: dict[str, Path]
 ) -> None:
     reference, encoder = references[shape], load(saved[shape])
-    ours = np.stack([encoder.preprocess(image) for image in reference.pictures])
+    ours = torch.from_numpy(np.stack([encoder.preprocess(image) for image in reference.pictures]))
     assert deviation(ours, reference.pixels.numpy()) < 1e-6
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from golden.checkpoints import Deviations, deviation
 from golden.images import NORMALIZATIONS, picture
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
@@ -18,13 +20,11 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import zeroshot
 from parity.live import (
-    Deviations,
     Edit,
     Outputs,
     compare,
     compute,
     copy,
-    deviation,
     fill,
     load,
     perturb,
@@ -141,10 +141,11 @@ def saved(references: dict[str, Reference], tmp_path_factory: pytest.TempPathFac
     return {shape: reference.save(tmp_path_factory.mktemp("saved")) for shape, reference in references.items()}
 
 
-def deviations(folder: Path) -> dict[str, Deviations]:
-    """Return how far each shape is from transformers; `folder` is an empty one to write to."""
-    references = {shape: Reference(*SHAPES[shape]) for shape in SHAPES}
-    return {shape: reference.compare(reference.save(folder / shape)) for shape, reference in references.items()}
+def deviations(folder: Path) -> Iterator[tuple[str, Deviations]]:
+    """Yield each shape's name and how far it is from transformers; `folder` is an empty one to work in."""
+    for shape in SHAPES:
+        reference = Reference(*SHAPES[shape])
+        yield shape, reference.compare(reference.save(folder / shape))
 
 
 # ----------------------------------------------------------------------------------------------------- the ladder
@@ -155,7 +156,7 @@ def test_pixels_equal_those_of_transformers(
     shape: str, references: dict[str, Reference], saved: dict[str, Path]
 ) -> None:
     reference, encoder = references[shape], load(saved[shape])
-    ours = np.stack([encoder.preprocess(image) for image in reference.pictures])
+    ours = torch.from_numpy(np.stack([encoder.preprocess(image) for image in reference.pictures]))
     assert deviation(ours, reference.pixels.numpy()) < 1e-6
 
 

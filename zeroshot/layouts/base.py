@@ -110,11 +110,7 @@ class Checkpoint:
             precision = dtype if tensor.is_floating_point() else tensor.dtype
             state[name] = tensor.reshape(parameter.shape).to(device=device, dtype=precision)
         tower.load_state_dict(state, strict=True, assign=True)
-        # What is not in the state (tables that a foreign network computes for itself) has to follow.
-        for buffer in tower.buffers():
-            if buffer.device != device:
-                tower.to(device)
-                break
+        tower.to(device=device, dtype=dtype)  # for tables that a foreign network computes for itself
         return tower.eval().requires_grad_(False)
 
 
