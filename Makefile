@@ -42,6 +42,7 @@ $(VENV)/.test: $(VENV)/.demo
 
 $(VENV)/.all: $(VENV)/.test
 	@$(PIP) --editable ".[test-all]"
+	@$(PIP) --no-deps clip-benchmark # what else it asks for includes torchvision, which its metrics do not need
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test

@@ -346,7 +346,7 @@ def test_a_sentencepiece_model_is_a_tokenizer(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("files", "where"),
     [
-        (SMALL | {"open_clip_config.json": OTHER_TOKENIZER}, "owner/tokenizer"),
+        (SMALL | {"open_clip_config.json": OTHER_TOKENIZER}, "owner/tiny or owner/tokenizer"),
         (
             {"config.json": b'{"model_type": "siglip"}', "processor_config.json": b"{}", "model.safetensors": b""},
             "owner/tiny",
@@ -358,7 +358,7 @@ def test_a_tokenizer_that_is_not_there(hub: Hub, files: Files, where: str) -> No
     hub.add("owner/tiny", files)
     hub.add("owner/tokenizer", {"vocab.txt": b""})
     with pytest.raises(
-        CheckpointNotFoundError, match=rf"{where} has no tokenizer.json or spiece.model; the checkpoint"
+        CheckpointNotFoundError, match=rf"vocabulary of its own; expected tokenizer.json or spiece.model in {where}$"
     ):
         locate(NAME)
     assert not any(name.endswith(".safetensors") for name in hub.downloads())
@@ -483,8 +483,12 @@ def test_the_files_come_from_the_table(hub: Hub, publish: Callable[..., str]) ->
     name = publish(
         SMALL | {"second.bin": b"", "epoch_32.pt": b"these"}, files=("first.safetensors", "epoch_32.pt", "second.bin")
     )
-    assert locate(name).path.read_bytes() == b"these"
+    path = locate(name).path
+    assert path.read_bytes() == b"these"
     assert hub.downloads() == ["epoch_32.pt"]  # its configuration is in our own table
+    hub.requests.clear()
+    assert locate(name).path == path
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize("layout", ["open_clip", "transformers"])
@@ -540,6 +544,20 @@ def test_a_damaged_reference_in_the_cache_is_mended(hub: Hub, ref: str) -> None:
     path = locate(NAME).path
     (repository("owner/tiny") / "refs" / "main").write_text(ref)
     assert locate(NAME).path == path
+
+
+def test_a_cache_that_cannot_be_read(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("owner/tiny", SMALL)
+    path = locate(NAME).path
+    hub.requests.clear()
+
+    def refuse(folder: Path) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+
+    with monkeypatch.context() as patch:  # root may read everything
+        patch.setattr(Path, "iterdir", refuse)
+        assert locate(NAME).path == path
+    assert hub.requests
 
 
 def test_a_cache_that_cannot_be_written(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -203,6 +203,15 @@ def test_what_is_there_is_not_replaced_unasked(path: Path) -> None:
     check_target(path, ENDINGS, overwrite=True)
 
 
+def test_a_run_that_did_nothing_does_not_count(path: Path) -> None:
+    start(path)
+    check_target(path, ENDINGS)
+    assert start(path, resume=True, job={"task": "other"}).progress == Progress()
+    path.write_text("somebody else's")
+    with pytest.raises(OptionError, match="was begun, and 0 rows are there"):
+        check_target(path, ENDINGS)
+
+
 def test_the_record_of_a_file_that_was_removed_does_not_count(path: Path) -> None:
     half(path).finish()
     path.unlink()

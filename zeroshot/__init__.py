@@ -11,7 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zeroshot import adapters as adapters
+    from zeroshot import engines as engines
     from zeroshot import errors as errors
+    from zeroshot import metrics as metrics
     from zeroshot import tokenizer as tokenizer
     from zeroshot.classifier import Classifier as Classifier
     from zeroshot.classifier import Match as Match
@@ -45,7 +48,7 @@ _HOME = {
     "load": "zeroshot.clip",
     "load_prompts": "zeroshot.prompts",
 }
-_MODULES = ("errors", "tokenizer")
+_MODULES = ("adapters", "engines", "errors", "metrics", "tokenizer")
 
 __all__ = [
     "Classifier",
@@ -55,13 +58,16 @@ __all__ = [
     "Prediction",
     "PromptSet",
     "ZeroShotError",
+    "adapters",
     "available_models",
     "available_prompts",
     "build_head",
     "classify",
+    "engines",
     "errors",
     "load",
     "load_prompts",
+    "metrics",
     "tokenizer",
 ]
 

@@ -270,10 +270,10 @@ def _fill(
             contextlib.closing(outcomes),
             tqdm(outcomes, total=total, initial=before.rows, unit=" images", leave=False, disable=not is_shown) as bar,
         ):
-            rows = map(row, bar)
-            first = list(islice(rows, 1))  # what is wrong with the sources is told before anything is written
+            given_rows = map(row, bar)
+            first = list(islice(given_rows, 1))  # what is wrong with the sources is told before anything is written
             results.begin()
-            rows = chain(first, rows)
+            rows = chain(first, given_rows)
             while part := list(islice(rows, rows_per_part)):
                 results.append(part)
         results.finish()

@@ -19,7 +19,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
@@ -39,7 +39,6 @@ from zeroshot.files import (
     OPEN_CLIP_CONFIG,
     TOKENIZER_FILES,
     TOKENIZER_SETTINGS,
-    TRANSFORMERS_CONFIG,
     LayoutFiles,
     choose_files,
     layout_files,
@@ -430,15 +429,14 @@ def _fetch_tokenizer(repositories: Sequence[str], snapshot: _Snapshot, look: _Lo
 
 def _cached(repository: str, revision: str | None) -> _Snapshot:
     """Return what the hub's cache has; the hub is not asked."""
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import snapshot_download
 
-    with contextlib.suppress(OSError):  # what cannot be read is not there
-        for file in (OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG, *TOKENIZER_FILES, *LAYOUT_FILES):  # one is always there
-            path = try_to_load_from_cache(repository, file, revision=revision)
-            if isinstance(path, str):
-                folder = Path(path).parent
-                return _Snapshot(repository, frozenset(p.name for p in folder.iterdir() if p.exists()), folder.joinpath)
-    return _Snapshot(repository, frozenset(), Path)
+    try:
+        # No pattern is no demand: the folder is returned whatever it holds.
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[], local_files_only=True))
+        return _Snapshot(repository, frozenset(p.name for p in folder.iterdir() if p.exists()), folder.joinpath)
+    except OSError:  # there is none, or it cannot be read
+        return _Snapshot(repository, frozenset(), Path)
 
 
 def _published(name: str, repository: str, revision: str | None) -> _Snapshot:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from zeroshot.classifier import Prediction
 from zeroshot.errors import InputTypeError, OptionError
-from zeroshot.evaluate import (
+from zeroshot.metrics import (
     Confusion,
     Estimate,
     accuracy_top_k,
@@ -356,6 +356,6 @@ def test_tensors_are_taken_and_those_with_gradients_refused() -> None:
 
 
 def test_metrics_cost_no_torch() -> None:
-    code = "import sys, zeroshot.evaluate; print([name for name in ('torch', 'PIL', 'sklearn') if name in sys.modules])"
+    code = "import sys, zeroshot.metrics; print([name for name in ('torch', 'PIL', 'sklearn') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
