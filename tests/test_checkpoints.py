@@ -477,7 +477,8 @@ def test_an_image_size_that_does_not_fit_the_positions(make_checkpoint: Make, la
         part = config["model_cfg"]["vision_cfg"] if layout == "open_clip" else config["vision_config"]
         part["image_size"] = size
 
-    with pytest.raises(CheckpointError, match=rf"images of {size} x {size}, which make \d+ positions; the weights have 5"):
+    message = rf"images of {size} x {size}, which make \d+ positions; the weights have 5"
+    with pytest.raises(CheckpointError, match=message):
         read_checkpoint(make_checkpoint(layout, config=edit))
 
 

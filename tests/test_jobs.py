@@ -464,7 +464,7 @@ def test_a_bar_counts_the_images_on_a_terminal(images: list[str], fake: Any, mon
     embed_files(fake, SOURCES, "x.safetensors")
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert "0/14" in shown
-    assert " images/s" in shown
+    assert "image/s" in shown
     monkeypatch.setattr(sys, "stderr", Terminal())
     embed_files(fake, SOURCES, "x.safetensors", overwrite=True, progress=False)
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]

@@ -293,7 +293,7 @@ def test_the_separator_of_clipa_is_dropped() -> None:
 def test_a_tokenizer_is_found_in_the_first_folder_that_has_one(tmp_path: Path) -> None:
     found = find_tokenizer([tmp_path, FOLDER / "hf_siglip", FOLDER / "hf_t5"], clean="siglip")
     assert found == TokenizerFile(FOLDER / "hf_siglip" / "spiece.model", "siglip")
-    with pytest.raises(CheckpointNotFoundError, match="hold no tokenizer.json; this checkpoint has a vocabulary"):
+    with pytest.raises(CheckpointNotFoundError, match=r"hold no tokenizer.json; this checkpoint has a vocabulary"):
         find_tokenizer([tmp_path], clean="siglip")
 
 
@@ -360,3 +360,13 @@ def test_a_setting_of_any_kind_is_usable_or_a_checkpoint_error(make: Make, kind:
         except Exception as error:
             escaped.append(f"{key} = {value!r}: {error!r}")
     assert escaped == []
+
+
+def test_settings_beside_the_file_are_files_that_tokens_depend_on(make: Make) -> None:
+    folder = make("hf_bert")
+    file = find_tokenizer([folder], clean="whitespace")
+    names = [path.name for path in file.files]
+    assert names[0] == "tokenizer.json"
+    assert "tokenizer_config.json" in names
+    (folder / "tokenizer_config.json").unlink()
+    assert "tokenizer_config.json" not in [path.name for path in file.files]

@@ -168,7 +168,7 @@ class ClipEncoder:
         if checkpoint.tokenizer is not None:
             tokenizer = checkpoint.tokenizer
             settings += (tokenizer.clean, tokenizer.drop_separator)
-            digests.append(file_digest(tokenizer.path))
+            digests += [path.name + file_digest(path) for path in tokenizer.files]
         return hashlib.sha256(repr((settings, digests)).encode()).hexdigest()
 
     def tokenize(self, texts: str | Sequence[str]) -> npt.NDArray[np.int64]:

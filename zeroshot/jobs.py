@@ -268,7 +268,7 @@ def _fill(
         total = None if not is_shown else given.count if isinstance(given, Embeddings) else given.count()
         with (
             contextlib.closing(outcomes),
-            tqdm(outcomes, total=total, initial=before.rows, unit=" images", leave=False, disable=not is_shown) as bar,
+            tqdm(outcomes, total=total, initial=before.rows, unit="image", leave=False, disable=not is_shown) as bar,
         ):
             given_rows = map(row, bar)
             first = list(islice(given_rows, 1))  # what is wrong with the sources is told before anything is written

@@ -41,13 +41,18 @@ def clean(text: str) -> str:
     >>> clean("  Caf&amp;eacute;\n AU  lait ")
     'café au lait'
     """
+    return " ".join(repair(text).split()).lower()
+
+
+def repair(text: str) -> str:
+    """Return `text` with its encoding mended (ftfy) and HTML entities resolved twice, as open_clip does too."""
     # For printable ASCII without entities ftfy and html change nothing; that is nearly every prompt, and ftfy is
     # most of the time that tokenizing takes. tests/test_tokenizer.py holds this short cut against ftfy itself.
-    if not (text.isascii() and text.isprintable() and "&" not in text):
-        import ftfy
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return text
+    import ftfy
 
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(text.split()).lower()
+    return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
 class Tokenizer:

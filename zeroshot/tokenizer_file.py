@@ -8,7 +8,6 @@ accuracy and more, in silence.
 
 from __future__ import annotations
 
-import html
 import json
 import string
 import threading
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 from zeroshot.errors import CheckpointError, CheckpointNotFoundError, MissingExtraError
 from zeroshot.files import TOKENIZER_FILES, TOKENIZER_SETTINGS, read_json
-from zeroshot.tokenizer import check_texts, warn_of_cuts
+from zeroshot.tokenizer import check_texts, repair, warn_of_cuts
 
 Clean = Literal["whitespace", "lower", "canonicalize", "siglip", "siglip2"]
 CLEANS: tuple[Clean, ...] = get_args(Clean)
@@ -55,11 +54,7 @@ def clean(text: str, how: Clean) -> str:
         # Lone surrogates, as in names of files that are not UTF-8, would be refused.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").lower()
         return text if how == "siglip2" else " ".join(text.translate(_NO_PUNCTUATION).split())
-    # For printable ASCII without entities the repairs change nothing, and they take far longer than the tokens.
-    if not (text.isascii() and text.isprintable() and "&" not in text):
-        import ftfy
-
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = repair(text)
     if how == "canonicalize":
         text = text.replace("_", " ").translate(_NO_PUNCTUATION)
     if how in ("lower", "canonicalize"):
@@ -83,6 +78,12 @@ class TokenizerFile:
     path: Path
     clean: Clean
     drop_separator: bool = False
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that the tokens depend on."""
+        settings = (self.path.with_name(name) for name in TOKENIZER_SETTINGS)
+        return [self.path, *(path for path in settings if path.is_file())]
 
     def open(self) -> FileTokenizer:
         """Read the file.

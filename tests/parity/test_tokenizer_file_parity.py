@@ -101,7 +101,7 @@ def test_tokens_of_siglip_equal_those_of_transformers(context: int) -> None:
 
 
 def test_a_space_in_front_adds_nothing() -> None:
-    """transformers puts an empty piece in front of the text then, also if punctuation stood before the space."""
+    """An empty piece is what transformers puts in front then, also if punctuation stood before the space."""
     theirs = AutoTokenizer.from_pretrained(FOLDER / "hf_siglip")
     empty = theirs.convert_tokens_to_ids("▁")
     for text in (" a cat", "\ta cat", "- a cat", '" a cat'):
@@ -112,7 +112,7 @@ def test_a_space_in_front_adds_nothing() -> None:
 
 @pytest.mark.parametrize(("text", "words"), [("</s> a", "s a"), ("a <unk> b", "a unk b")])
 def test_no_text_makes_the_special_tokens_of_siglip(text: str, words: str) -> None:
-    """transformers takes them out before it drops the punctuation."""
+    """They are, for transformers, which takes them out before it drops the punctuation."""
     tokens = _tokenize("hf_siglip", [text, words], 16)
     assert tokens[0].tolist() == tokens[1].tolist()
     theirs = AutoTokenizer.from_pretrained(FOLDER / "hf_siglip")
