@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 import zeroshot
 from zeroshot import formats, jobs, results
@@ -39,6 +40,7 @@ KINDS = ("line", "file", "time")
 TRACED = {module.__file__ for module in (formats, jobs, results)}
 OPERATIONS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 BATCH, ROWS_PER_PART = 4, 8
+tqdm.monitor_interval = 0  # its thread takes a lock now and then, which a fork at that moment would never see released
 
 
 class Encoder:

@@ -47,8 +47,8 @@ def main() -> None:
         towers += [tower for tower in (image, other) if tower not in towers]
         architectures[name] = {
             "towers": [towers.index(image), towers.index(other)],
-            "vision": _image_settings(model.visual),
-            "text": _text_settings(getattr(model, "text", model)),
+            "vision": image_settings(model.visual),
+            "text": text_settings(getattr(model, "text", model)),
         }
     versions = {package: version(package) for package in ("open_clip_torch", "timm", "transformers")}
     content = {
@@ -73,7 +73,8 @@ def build(name: str) -> Any:
         return open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta")
 
 
-def _image_settings(tower: Any) -> dict[str, Any]:
+def image_settings(tower: Any) -> dict[str, Any]:
+    """Return what the tensors of an image tower do not tell."""
     if hasattr(tower, "attnpool"):
         return {"heads": tower.attnpool.num_heads}
     if hasattr(tower, "transformer"):
@@ -84,7 +85,8 @@ def _image_settings(tower: Any) -> dict[str, Any]:
     return {}
 
 
-def _text_settings(tower: Any) -> dict[str, Any]:
+def text_settings(tower: Any) -> dict[str, Any]:
+    """Return what the tensors of a text tower do not tell."""
     blocks = getattr(tower.transformer, "resblocks", None)  # transformers' towers have none
     return {} if blocks is None else _block_settings(blocks[0])
 

@@ -334,9 +334,9 @@ def make_embeddings() -> None:
     content: dict[str, Any] = {"versions": _open_clip_versions(), "models": {}}
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for name, config in MODELS.items():
-        with _built(name, config, **SETTINGS.get(name, {})) as (model, preprocess, tokenizer):
-            content["models"][name] = _describe(model, name) | _fill(model)
-            embeddings = _embed(model, preprocess, tokenizer, PICTURES, TEXTS)
+        with built(name, config, **SETTINGS.get(name, {})) as (model, preprocess, tokenizer):
+            content["models"][name] = describe(model, name) | fill(model)
+            embeddings = embed(model, preprocess, tokenizer, PICTURES, TEXTS)
             head = open_clip.build_zero_shot_classifier(
                 model, tokenizer, NAMES, open_clip.OPENAI_IMAGENET_TEMPLATES, num_classes_per_batch=None
             )
@@ -361,9 +361,9 @@ def make_full_size() -> None:
         if "hf_tokenizer_name" in config["text_cfg"]:
             config["text_cfg"]["hf_tokenizer_name"] = "hf_t5"
         settings = SIGLIP if "SigLIP" in name else {}
-        with _built(name, config, **settings) as (model, preprocess, tokenizer):
-            content["models"][name] = _describe(model, name) | _fill(model)
-            embeddings = _embed(model, preprocess, tokenizer, PICTURES[:2], TEXTS[:3])
+        with built(name, config, **settings) as (model, preprocess, tokenizer):
+            content["models"][name] = describe(model, name) | fill(model)
+            embeddings = embed(model, preprocess, tokenizer, PICTURES[:2], TEXTS[:3])
         arrays |= {f"{name}/{part}": values for part, values in embeddings.items()}
     content |= {"pictures": PICTURES[:2], "texts": TEXTS[:3]}
     _save("full_size.safetensors", arrays)
@@ -371,7 +371,7 @@ def make_full_size() -> None:
 
 
 @contextlib.contextmanager
-def _built(name: str, config: dict[str, Any], **settings: Any) -> Iterator[tuple[Any, Any, Any]]:
+def built(name: str, config: dict[str, Any], **settings: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Let open_clip build a model, its preprocessing and its tokenizer, and know them by the name for a while."""
     import open_clip
     import timm
@@ -385,7 +385,7 @@ def _built(name: str, config: dict[str, Any], **settings: Any) -> Iterator[tuple
         yield model.eval(), preprocess, open_clip.get_tokenizer(name)
 
 
-def _describe(model: Any, name: str) -> dict[str, Any]:
+def describe(model: Any, name: str) -> dict[str, Any]:
     """Return what open_clip publishes beside the weights."""
     import open_clip
     from open_clip.push_to_hf_hub import save_config_for_hf
@@ -396,7 +396,7 @@ def _describe(model: Any, name: str) -> dict[str, Any]:
         return {"config": json.loads(path.read_text())}
 
 
-def _fill(model: Any) -> dict[str, Any]:
+def fill(model: Any) -> dict[str, Any]:
     """Give a model the weights of `golden.weights`, and return what they are."""
     import torch
 
@@ -410,7 +410,7 @@ def _fill(model: Any) -> dict[str, Any]:
     }
 
 
-def _embed(
+def embed(
     model: Any, preprocess: Any, tokenizer: Any, pictures: tuple[tuple[int, int], ...], texts: tuple[str, ...]
 ) -> dict[str, np.ndarray[Any, Any]]:
     import open_clip

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden.checkpoints import FULL_SIZE
+from golden.checkpoints import FULL_SIZE, Deviations
 
 import zeroshot
 
 TOLERANCE = 1e-5
 LARGE = {"ViT-L-14", "ViT-B-16-SigLIP"}  # of a gigabyte and more
+
+
+def deviations(folder: Path) -> Iterator[tuple[str, Deviations]]:
+    """Yield each model's name and how far it is from open_clip; `folder` is an empty one to work in."""
+    for name, reference in FULL_SIZE.items():
+        yield name, reference.deviations(zeroshot.load(reference.write(folder / name), device="cpu"))
+        shutil.rmtree(folder / name)
 
 
 @pytest.fixture

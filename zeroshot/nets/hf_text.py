@@ -33,14 +33,19 @@ def hf_config(name: str) -> str:
         If there is no such configuration, here or on the hub.
     """
     transformers = _transformers(name)
+    read = transformers.AutoConfig.from_pretrained
     try:
-        config: str = transformers.AutoConfig.from_pretrained(name).to_json_string(use_diff=False)
+        try:
+            config = read(name, local_files_only=True)  # no request for what is cached
+        except (OSError, ValueError):
+            config = read(name)
+        text: str = config.to_json_string(use_diff=False)
     except (OSError, ValueError, KeyError) as error:
         raise HubError(
             f"the configuration of the text tower {name!r} cannot be had: {str(error).splitlines()[0]}; try again with "
             "a connection, or put the path of a folder with its config.json in its place as 'hf_model_name'"
         ) from error
-    return config
+    return text
 
 
 def _transformers(name: str) -> Any:
