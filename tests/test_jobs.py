@@ -214,6 +214,23 @@ def test_a_run_that_is_taken_up_ends_with_the_same_file(
     assert cut.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("rows", "seconds", "expected"), [(1, 60, [2] * 7), (3, 60, [4, 4, 4, 2]), (99, 60, [14]), (99, 0, [2] * 7)]
+)
+def test_parts_are_whole_batches_and_leave_no_trace(
+    images: list[str], clip: Any, monkeypatch: pytest.MonkeyPatch, rows: int, seconds: float, expected: list[int]
+) -> None:
+    embed_files(clip, SOURCES, "whole.safetensors", batch_size=2, **QUIET)
+    monkeypatch.setattr(jobs, "_ROWS_PER_PART", rows)
+    monkeypatch.setattr(jobs, "_SECONDS_PER_PART", seconds)
+    real, parts = jobs.Results.append, list[int]()
+    monkeypatch.setattr(jobs.Results, "append", lambda self, part: parts.append(len(part)) or real(self, part))
+    embed_files(clip, SOURCES, "x.safetensors", batch_size=2, **QUIET)
+    assert parts == expected
+    for name in ("", ".job.json"):
+        assert Path(f"x.safetensors{name}").read_bytes() == Path(f"whole.safetensors{name}").read_bytes()
+
+
 @pytest.mark.usefixtures("small_parts")
 def test_what_is_done_is_not_decoded_again(
     images: list[str], make_fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -474,5 +491,6 @@ def test_a_bar_is_for_terminals_only(
     images: list[str], fake: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(jobs.Sources, "count", None)  # counting would be in vain
+    monkeypatch.setattr(jobs, "tqdm", None)  # even one that shows nothing starts a thread
     embed_files(fake, SOURCES, "x.safetensors")
     assert capsys.readouterr() == ("", "")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _BATCH = 32
 _SOURCES = (
-    "images may also be folders, patterns (photos/*.jpg, shard-{0000..0009}.tar), tar archives, parquet tables "
-    "(table.parquet:column) and lists (@names.txt, @- for standard input); a killed run is taken up with --resume."
+    "folders, patterns (photos/*.jpg, shard-{0000..0009}.tar), tar archives, parquet tables (table.parquet:column) "
+    "and lists (@names.txt, @- for standard input); a killed run is taken up with --resume."
 )
 
 
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     classify = commands.add_parser(
         "classify",
         help="say which of the named classes each image shows",
-        description=f"Say which of the named classes each image shows. With --out, {_SOURCES}",
+        description=f"Say which of the named classes each image shows. With --out they may also be {_SOURCES}",
         epilog="Examples: zeroshot classify cat.jpg dog.jpg --labels cat dog car --model mini; "
         "zeroshot classify photos --labels cat dog --out results.csv",
     )
@@ -95,10 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     embed = commands.add_parser(
         "embed",
         help="embed images once, to classify them by any labels later",
-        description=f"Write the embeddings of images to a file, for 'zeroshot classify --embeddings'. {_SOURCES}",
+        description=f"Write the embeddings of images to a file, for 'zeroshot classify --embeddings'. "
+        f"Sources are images, {_SOURCES}",
         epilog="Example: zeroshot embed photos --out photos.safetensors --model mini",
     )
-    embed.add_argument("sources", nargs="+", metavar="SOURCE", help="where images are, as said above")
+    embed.add_argument("sources", nargs="+", metavar="SOURCE", help="where the images are, as said above")
     embed.add_argument("--model", metavar="MODEL", help="'mini', architecture/tag, hf-hub:owner/name or a path")
     embed.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the numbers there (default float32)"
@@ -157,7 +158,9 @@ def _add_job_options(parser: argparse.ArgumentParser, out: str, *, required: boo
     parser.add_argument("--out", type=Path, metavar="FILE", required=required, help=out)
     parser.add_argument("--resume", action="store_true", help="take up a run that was killed")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where there is something already")
-    parser.add_argument("--batch-size", type=_positive, default=_BATCH, metavar="N", help=f"default {_BATCH}")
+    parser.add_argument(
+        "--batch-size", type=_positive, default=_BATCH, metavar="N", help=f"images at once (default {_BATCH})"
+    )
     parser.add_argument("--workers", type=_positive, metavar="N", help="threads that decode (default: by processors)")
 
 

@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -28,8 +29,8 @@ from zeroshot.stream import Embedded, EmbeddedBatch, each_result, embed_stream
 SourcesLike: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 ResultT = TypeVar("ResultT")
 RESULT_ENDINGS = (".csv", ".jsonl", ".parquet")
-# What a killed run loses at most, rounded up to whole batches.
-_ROWS_PER_PART = 1024
+# What a killed run loses at most: so many rows, or so much time, rounded up to whole batches.
+_ROWS_PER_PART, _SECONDS_PER_PART = 4096, 30.0
 
 
 @dataclass(frozen=True)
@@ -262,26 +263,36 @@ def _fill(
     """Write the rows of all outcomes that are not done, and put the parts together."""
     before = results.progress
     is_shown = progress and sys.stderr.isatty()
-    # Whole batches: with whatever part a run begins, each image has the neighbours that it had in the first one.
-    rows_per_part = -(-_ROWS_PER_PART // check_positive("batch_size", batch_size)) * batch_size
-    if not before.finished:
+    check_positive("batch_size", batch_size)
+    if before.finished:
+        results.begin()
+    else:
         total = None if not is_shown else given.count if isinstance(given, Embeddings) else given.count()
-        with (
-            contextlib.closing(outcomes),
-            tqdm(outcomes, total=total, initial=before.rows, unit="image", leave=False, disable=not is_shown) as bar,
-        ):
-            given_rows = map(row, bar)
-            first = list(islice(given_rows, 1))  # what is wrong with the sources is told before anything is written
+        shown = tqdm(outcomes, total=total, initial=before.rows, unit="image", leave=False) if is_shown else outcomes
+        with contextlib.closing(outcomes), contextlib.closing(shown):
+            rows = map(row, shown)
+            first = list(islice(rows, 1))  # what is wrong with the sources is told before anything is written
             results.begin()
-            rows = chain(first, given_rows)
-            while part := list(islice(rows, rows_per_part)):
+            for part in _parts(chain(first, rows), batch_size):
                 results.append(part)
         results.finish()
-    else:
-        results.begin()
     after = results.progress
     passed_over = {} if isinstance(given, Embeddings) else dict(given.passed_over.most_common())
     return Summary(results.path, after.rows, before.rows, after.failed, passed_over)
+
+
+def _parts(rows: Iterable[Row], batch_size: int) -> Iterator[list[Row]]:
+    """Cut rows at whole batches: with whatever part a run begins, an image has the same neighbours in its batch."""
+    part: list[Row] = []
+    begun = time.monotonic()
+    for row in rows:
+        part.append(row)
+        is_due = len(part) >= _ROWS_PER_PART or time.monotonic() - begun >= _SECONDS_PER_PART
+        if is_due and len(part) % batch_size == 0:
+            yield part
+            part, begun = [], time.monotonic()
+    if part:
+        yield part
 
 
 def _prediction_row(outcome: Outcome) -> Row:

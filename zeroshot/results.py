@@ -31,7 +31,9 @@ class Progress:
 
     Attributes
     ----------
-    parts, rows : int
+    parts : int
+        None are left when it is finished.
+    rows : int
     sources : str
         SHA-256 over the names of the sources of all rows, in order.
     failed : dict of str to int
@@ -95,7 +97,7 @@ class Results:
         if record is not None:
             self._check_job(record["job"])
             self.progress = Progress(**record["progress"])
-        if missing := [part.name for part in self._parts() if not self.progress.finished and not part.exists()]:
+        if missing := [part.name for part in self._parts() if not part.exists()]:
             raise OptionError(f"{self._folder} lacks {missing[0]}, which was finished; begin anew with overwrite")
 
     def begin(self) -> None:
@@ -155,7 +157,7 @@ class Results:
         """
         with self._explained():
             self._write(self.path, lambda file: self._format.merge(file, self._parts()))
-            self._commit(replace(self.progress, finished=True))
+            self._commit(replace(self.progress, parts=0, finished=True))
             self._sweep()
 
     def _parts(self) -> list[Path]:

@@ -56,8 +56,8 @@ TEXTS = (
     "A BLURRY photo of “Ångström's café” 😀",
     "",
     "x",
-    "x!!y",  # "!" is id 0 of CLIP's vocabulary, which CoCa takes for padding
-    "wow!!!!",
+    "x!%y",  # "!" before other punctuation is id 0 of CLIP's vocabulary, which CoCa takes for padding
+    "50%!$",
     "the origami airplane, " * 30,  # fills every context
 )
 NAMES = ("tabby cat", "fire engine", "crème brûlée")

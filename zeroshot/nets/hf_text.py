@@ -6,6 +6,7 @@ transformers builds the network; what open_clip puts behind it (its `HFTextEncod
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,8 +92,9 @@ class HfTextConfig:
         try:
             config = transformers.AutoConfig.for_model(**settings)
         except (ValueError, KeyError, TypeError) as error:
+            reason = textwrap.shorten(str(error), 200, placeholder=" …")  # it may list all that there are
             raise CheckpointError(
-                f"transformers {transformers.__version__} cannot build the text tower: {error}"
+                f"transformers {transformers.__version__} cannot build the text tower: {reason}"
             ) from error
         return HfTextTower(self, config, transformers)
 

@@ -122,11 +122,13 @@ class TextTower(nn.Module):
 
         The published weights were trained with a mask that is off by one (open_clip's `build_cls_mask`): a key counts
         as padding if the token *before* it is. So the class token sees the text, the first padding behind it, and
-        itself only if the text fills the context. Later padding is seen by nobody and not computed.
+        itself only if the text fills the context. Later padding is seen by nobody and not computed. A token within the
+        text may have the id of padding too: it is 0, which is ``!`` before other punctuation.
         """
         n, context = tokens.shape
         is_text = tokens != self.config.pad_id
-        length = min(int(is_text.sum(dim=1).max()) + 1, context)
+        last = int((is_text * torch.arange(context, device=tokens.device)).max())
+        length = min(last + 2, context)  # with the first padding behind the longest text
         x = self.token_embedding(tokens[:, :length]) + self.positional_embedding[:length]
         class_token = (self.cls_emb + self.positional_embedding[-1]).expand(n, 1, -1)
         x = torch.cat([x, class_token], dim=1)  # (n_texts, length + 1, width)
