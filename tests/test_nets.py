@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -117,6 +117,7 @@ def the_long_way(tower: TextTower, text: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("pool", TEXT_POOLS)
 @pytest.mark.parametrize("causal", [True, False])
+@settings(max_examples=20)
 @given(texts=st.lists(st.lists(st.integers(0, END - 1), max_size=CONTEXT - 1), min_size=1, max_size=4))
 def test_a_text_tower_gives_what_the_long_way_gives(pool: TextPool, causal: bool, texts: list[list[int]]) -> None:
     if pool == "class" and not causal:

@@ -188,13 +188,15 @@ def test_half_precision(precision: str, tolerance: float, tower: Tower, folder: 
 
 def test_one_changed_weight_is_noticed(tower: Tower, folder: Path) -> None:
     encoder = _load(write(tower, folder))
+    ours, tokens = encoder.encode_texts(TEXTS), torch.from_numpy(encoder.tokenize(TEXTS))
     generator = torch.Generator().manual_seed(2)
     quiet = []
     for name, parameter in tower.named_parameters():
         kept = parameter.data
         parameter.data = kept + torch.randn(kept.shape, generator=generator) / 4
-        if compare(encoder, tower).texts < NOTICEABLE:
-            quiet.append(name)
+        with torch.inference_mode():
+            if (tower(tokens) - ours).abs().max() < NOTICEABLE:
+                quiet.append(name)
         parameter.data = kept
     # A key's bias adds the same to all scores of a query.
     assert [name for name in quiet if not name.endswith(("key.bias", "k_proj.bias"))] == []
