@@ -130,10 +130,11 @@ def test_the_example_for_a_cluster(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     pytest.importorskip("ray")
     script = Path(__file__).parents[2] / "examples" / "large_jobs" / "ray_classify.py"
-    command = [sys.executable, str(script), str(IMAGES), str(tmp_path), "--labels", *LABELS, "--model", "mini"]
+    target = tmp_path / "predictions"
+    command = [sys.executable, str(script), str(IMAGES), str(target), "--labels", *LABELS, "--model", "mini"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    rows = parquet.read_table(tmp_path).to_pylist()
+    rows = parquet.read_table(target).to_pylist()
     assert {Path(row["path"]).stem: row["label"] for row in rows} == {
         **{"cat": "cat", "clock": "clock", "rocket": "rocket", "coffee": "cup of coffee"},
     }
