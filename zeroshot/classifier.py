@@ -362,6 +362,38 @@ class Classifier:
         examples/images/unicorn.jpg None ImageNotFoundError
         """
         _check_display(top_k, threshold)
+        encoders = [self.encoder] if devices is None else self._replicas(devices)
+        batches = embed_batches(encoders, images, batch_size=batch_size, workers=workers)
+        return self.score(batches, top_k=top_k, threshold=threshold, on_error=on_error)
+
+    def score(
+        self,
+        batches: Generator[EmbeddedBatch, None, None],
+        *,
+        top_k: int = DEFAULT_TOP_K,
+        threshold: float = 0.0,
+        on_error: OnError = "report",
+    ) -> Generator[Outcome, None, None]:
+        """Classify images that are embedded already.
+
+        Parameters
+        ----------
+        batches : generator of EmbeddedBatch
+            From the classifier's encoder, as `embed_batches` and `zeroshot.embeddings.Embeddings.batches` yield them.
+        top_k, threshold, on_error
+            As for `stream`.
+
+        Yields
+        ------
+        Outcome
+            One for each image, in order.
+
+        Raises
+        ------
+        OptionError
+            If an option is out of its range.
+        """
+        _check_display(top_k, threshold)
 
         def outcomes(batch: EmbeddedBatch) -> Iterator[Outcome]:
             rows = self._score(torch.from_numpy(batch.embeddings))
@@ -369,8 +401,6 @@ class Classifier:
             for index, (source, error) in enumerate(zip(batch.sources, batch.errors, strict=True), batch.start):
                 yield Outcome(index, source, next(predictions) if error is None else None, error)
 
-        encoders = [self.encoder] if devices is None else self._replicas(devices)
-        batches = embed_batches(encoders, images, batch_size=batch_size, workers=workers)
         return each_result(batches, outcomes, on_error=on_error)
 
     def predict_proba(self, images: Any, *, batch_size: int = 32) -> npt.NDArray[np.float32]:

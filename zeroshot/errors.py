@@ -12,7 +12,7 @@ Each one is a `ZeroShotError` and also the built-in that a caller would expect::
     ├── CheckpointError       (ValueError)         weights or a configuration that do not fit
     │   └── CheckpointNotFoundError (FileNotFoundError)
     ├── HubError              (ConnectionError)    the weights hub cannot be reached
-    ├── HeadError             (ValueError)         a head that is damaged or belongs to another encoder
+    ├── HeadError             (ValueError)         a head, or kept embeddings, damaged or of another encoder
     ├── DeviceError           (RuntimeError)       a device that this machine does not have
     ├── OptionError           (ValueError)         a keyword argument or option out of its range
     ├── MissingExtraError     (ImportError)        an optional dependency that is not installed
@@ -67,7 +67,7 @@ class HubError(ZeroShotError, ConnectionError):
 
 
 class HeadError(ZeroShotError, ValueError):
-    """A saved head is damaged, or does not belong to the encoder."""
+    """A saved head, or a file of embeddings, is damaged or does not belong to the encoder."""
 
 
 class DeviceError(ZeroShotError, RuntimeError):

@@ -13,10 +13,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-import torch
 from tqdm import tqdm
 
-from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Match, Outcome, _check_display
+from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Match, Outcome
 from zeroshot.embeddings import EMBEDDING_ENDINGS, Embeddings, Storage, embeddings_format
 from zeroshot.encoder import Encoder
 from zeroshot.errors import HeadError, ZeroShotError, check_positive
@@ -24,7 +23,7 @@ from zeroshot.formats import Csv, Format, JsonLines, Parquet, Row, import_parque
 from zeroshot.head import Head
 from zeroshot.results import Results, check_target
 from zeroshot.sources import Sources
-from zeroshot.stream import Embedded, EmbeddedBatch, each_result, embed_stream
+from zeroshot.stream import Embedded, embed_stream
 
 SourcesLike: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 ResultT = TypeVar("ResultT")
@@ -168,20 +167,12 @@ def score_embeddings(
     HeadError
         If the embeddings are of another encoder.
     """
-    _check_display(top_k, threshold)
     if embeddings.fingerprint != classifier.encoder.fingerprint:
         raise HeadError(
             f"{embeddings.path} was made with another state of {embeddings.model!r} than {classifier.encoder.name!r} "
             "is now (weights, configuration or dtype differ); load that one, or embed the images again"
         )
-
-    def outcomes(batch: EmbeddedBatch) -> Iterator[Outcome]:
-        rows = classifier._score(torch.from_numpy(batch.embeddings))
-        predictions = iter(classifier._predictions(rows, top_k, threshold))
-        for index, (source, error) in enumerate(zip(batch.sources, batch.errors, strict=True), batch.start):
-            yield Outcome(index, source, next(predictions) if error is None else None, error)
-
-    return each_result(embeddings.batches(), outcomes, on_error="report")
+    return classifier.score(embeddings.batches(), top_k=top_k, threshold=threshold)
 
 
 def embed_files(
