@@ -124,13 +124,13 @@ def test_mistakes_are_one_line(
 
 def test_standard_input_and_a_reader_that_leaves() -> None:
     """As a process: an image from a pipe, and `| head`, whose closed pipe is no error."""
-    command = [sys.executable, "-m", "zeroshot.cli", "classify", "-", "--labels", "cat", "dog", *MINI]
+    command = [sys.executable, "-m", "zeroshot", "classify", "-", "--labels", "cat", "dog", *MINI]
     with Path(CAT).open("rb") as file:
         done = subprocess.run(command, stdin=file, capture_output=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith(b"cat")
     listing = subprocess.Popen(
-        [sys.executable, "-m", "zeroshot.cli", "prompts"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "zeroshot", "prompts"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert listing.stdout is not None
     assert listing.stderr is not None
@@ -311,7 +311,7 @@ def test_embeddings_of_another_model(photos: Path, open_clip_folder: Path, capsy
 
 
 def test_a_list_on_standard_input(photos: Path) -> None:
-    command = [sys.executable, "-m", "zeroshot.cli", "classify", "@-", *THINGS, "--out", "results.csv"]
+    command = [sys.executable, "-m", "zeroshot", "classify", "@-", *THINGS, "--out", "results.csv"]
     done = subprocess.run(command, input=b"photos/cat.jpg\nphotos/coffee.jpg\n", capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"")
     assert done.stderr == b"zeroshot: 2 images in results.csv\n"  # and no bar, which is for terminals
@@ -358,14 +358,28 @@ def test_options_may_come_before_images(capsys: pytest.CaptureFixture[str], tmp_
 
 
 @pytest.mark.parametrize("command", ["classify", "embed"])
-def test_help_needs_no_torch(command: str) -> None:
+def test_help_of_jobs(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "--resume" in shown
+    assert "shard-{0000..0009}.tar" in "".join(shown.split())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    # All groups of commands are imported for it.
     code = (
         "import sys; from zeroshot.cli import main\n"
-        f"try: main(['{command}', '--help'])\n"
+        "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules)"
+        "heavy = {'torch', 'numpy', 'PIL', 'huggingface_hub', 'fsspec'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--resume" in done.stdout
-    assert "shard-{0000..0009}.tar" in "".join(done.stdout.split("\n")).replace(" ", "")
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+    assert done.stdout.startswith("usage: zeroshot ")
+
+
+@pytest.mark.parametrize("module", ["zeroshot", "zeroshot.cli"])
+def test_as_a_module(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"zeroshot {zeroshot.__version__}\n", "")

@@ -197,17 +197,23 @@ def test_imports_point_downwards(name: str) -> None:
     package = name.partition(".")[0]
     for target in imported(modules()[name]):
         room = target.partition(".")[0]
-        if room == package and room in ("nets", "layouts"):
+        if room == package and room in ("nets", "layouts", "cli"):
             continue
         # The root and the names that it shows stand above all modules but the command line.
         assert LEVEL.get(room, LEVEL["cli"] - 1) < LEVEL[package], f"{name} imports {target}"
 
 
-@pytest.mark.parametrize("name", ["encoder", "head", "classifier", "cli"])
+@pytest.mark.parametrize("name", ["encoder", "head", "classifier", *(n for n in modules() if n.split(".")[0] == "cli")])
 def test_what_stands_on_encoders_knows_no_network(name: str) -> None:
     assert [
         target for target in imported(modules()[name]) if target.startswith(("nets", "checkpoints", "prefix"))
     ] == []
+
+
+@pytest.mark.parametrize("name", sorted(name for name in modules() if name.startswith("cli.")))
+def test_commands_do_not_know_each_other(name: str) -> None:
+    own = [target for target in imported(modules()[name]) if target.startswith("cli.")]
+    assert set(own) <= {"cli.options", "cli.output"}
 
 
 @pytest.mark.parametrize("name", sorted(name for name in modules() if name.startswith("nets")))
