@@ -66,6 +66,10 @@ def assert_encodes_as_the_protocol_says(encoder: AdaptedEncoder, pictures: Pictu
     torch.testing.assert_close(encoder.encode_images(iter(pictures), batch_size=2), images)
     torch.testing.assert_close(encoder.encode_images(pictures[4]), images[4:5])
     assert encoder.encode_images([]).shape == (0, encoder.dim)
+    features = encoder.encode_features(pictures, batch_size=2)
+    assert features.shape == (len(pictures), encoder.feature_dim)
+    assert (features.dtype, features.device, features.requires_grad) == (torch.float32, encoder.device, False)
+    torch.testing.assert_close(F.normalize(features, dim=1), images)
 
 
 # --------------------------------------------------------------------------------------------------- transformers

@@ -105,6 +105,27 @@ def test_images_do_not_depend_on_the_batch(clip: ClipEncoder, pictures: list[Any
     assert (expected[0] - expected[1]).norm() > 0.01
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_features_are_projected_to_embeddings(clip: ClipEncoder, pictures: list[Any], batch_size: int) -> None:
+    features = clip.encode_features(pictures, batch_size=batch_size)
+    assert features.shape == (len(pictures), clip.feature_dim)
+    assert clip.feature_dim != clip.dim
+    assert features.dtype == torch.float32
+    assert not features.requires_grad
+    projected = torch.nn.functional.normalize(features @ clip.vision.proj, dim=-1)  # type: ignore[operator]
+    close(projected, clip.encode_images(pictures))
+    assert not torch.allclose(features.norm(dim=1), torch.ones(len(pictures)), atol=0.1)
+    assert clip.encode_features([]).shape == (0, clip.feature_dim)
+    with pytest.raises(OptionError, match="batch_size is 0"):
+        clip.encode_features(pictures, batch_size=0)
+
+
+def test_features_of_half_precision_are_float32(open_clip_folder: Path, clip: ClipEncoder, pictures: list[Any]) -> None:
+    features = zeroshot.load(open_clip_folder, device="cpu", dtype="bfloat16").encode_features(pictures[:2])
+    assert features.dtype == torch.float32
+    close(features, clip.encode_features(pictures[:2]), atol=0.2)
+
+
 def test_one_image_or_several(clip: ClipEncoder, pictures: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     Image.fromarray(pictures[0]).save(path)

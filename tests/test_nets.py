@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from zeroshot.errors import CheckpointError, MissingExtraError
+from zeroshot.nets.efficientnet import EfficientNet, EfficientNetConfig, InvertedResidualConfig
 from zeroshot.nets.hf_text import HfTextConfig, hf_config
 from zeroshot.nets.layers import BatchNorm2d
 from zeroshot.nets.resnet import ModifiedResNet, ResNetConfig
@@ -210,6 +212,45 @@ def test_siglip_does_not_look_at_what_is_left_beside_whole_patches() -> None:
     assert torch.equal(tower(pixels), before)
     pixels[:, :, 23] += 1
     assert deviation(tower(pixels), before) > 1e-3
+
+
+VIT = VisionTransformerConfig(STACK, image_size=(32, 16), patch_size=(8, 8), dim=12)
+EFFICIENTNET = EfficientNetConfig(
+    stem=8, blocks=(InvertedResidualConfig(8, 16, 12, 3, 2),), features=20, concepts=7, dim=12, image_size=(32, 16)
+)
+
+
+@pytest.mark.parametrize("pool", ["class", "mean", "attention"])
+@pytest.mark.parametrize("norm_last", [False, True])
+def test_a_transformer_projects_its_features(pool: Any, norm_last: bool) -> None:
+    config = replace(VIT, pool=pool, norm_last=norm_last, pool_queries=3, pool_heads=2)
+    tower: VisionTransformer = drawn(VisionTransformer(config))
+    pixels = noise(3, 3, 32, 16)
+    features = tower.features(pixels)
+    assert features.shape == (3, tower.feature_dim)
+    assert torch.equal(features @ tower.proj, tower(pixels))
+    tower.ln_post.bias += 1
+    assert deviation(tower.features(pixels), features) > 1e-2
+
+
+def test_features_of_mini_are_what_its_classifier_reads() -> None:
+    tower: EfficientNet = drawn(EfficientNet(EFFICIENTNET))
+    pixels = noise(3, 3, 32, 16)
+    features = tower.features(pixels)
+    assert features.shape == (3, tower.feature_dim)
+    assert torch.equal(tower.classifier(features), tower.class_logits(pixels))
+    assert torch.equal(tower.concepts(tower.classifier(features).softmax(dim=-1)), tower(pixels))
+
+
+@pytest.mark.parametrize(
+    ("tower", "size"),
+    [(resnet(), (64, 96)), (drawn(SiglipVision(SiglipVisionConfig(STACK, (32, 16), (8, 8)))), (32, 16))],
+    ids=lambda value: type(value).__name__,
+)
+def test_without_a_projection_features_are_the_embeddings(tower: Any, size: tuple[int, int]) -> None:
+    pixels = noise(2, 3, *size)
+    assert torch.equal(tower.features(pixels), tower(pixels))
+    assert tower.feature_dim == tower(pixels).shape[1]
 
 
 # ------------------------------------------------------------------------------------------------------ building

@@ -106,6 +106,32 @@ class AdaptedEncoder:
         """
         return self._in_batches(self._encode_images, as_image_list(images), check_positive("batch_size", batch_size))
 
+    def encode_features(self, images: Any, *, batch_size: int = 32) -> Tensor:
+        """Compute what the model gives for images, before it is normalised: what linear probes are fitted on.
+
+        Parameters
+        ----------
+        images, batch_size
+            As for `encode_images`.
+
+        Returns
+        -------
+        Tensor of shape (n_images, dim), float32
+            Not normalised, on `device`, in the order of `images`.
+
+        Raises
+        ------
+        ImageError, CheckpointError
+            As for `encode_images`.
+        """
+        images = as_image_list(images)
+        return self._in_batches(self._encode_images, images, check_positive("batch_size", batch_size), normalize=False)
+
+    @property
+    def feature_dim(self) -> int:
+        """Size of the features: that of the embeddings."""
+        return self.dim
+
     def encode_texts(self, texts: str | Sequence[str]) -> Tensor:
         """Embed texts, as they are.
 
@@ -132,15 +158,18 @@ class AdaptedEncoder:
                 raise InputTypeError(f"a text is {text!r} of type {type(text).__name__}; expected str")
         return self._in_batches(self._facts.encode_texts, texts, _TEXTS_PER_BATCH)
 
-    def _in_batches(self, encode: Callable[[list[Any]], Any], items: list[Any], size: int) -> Tensor:
+    def _in_batches(
+        self, encode: Callable[[list[Any]], Any], items: list[Any], size: int, *, normalize: bool = True
+    ) -> Tensor:
         out = torch.empty(len(items), self.dim, dtype=torch.float32, device=self.device)
         for start in range(0, len(items), size):
             batch = items[start : start + size]
-            out[start : start + len(batch)] = self._normalized(encode, batch)
+            features = self._checked(encode, batch)
+            out[start : start + len(batch)] = F.normalize(features, dim=-1) if normalize else features
         return out
 
-    def _normalized(self, encode: Callable[[Any], Any], batch: Any) -> Tensor:
-        """Embed one batch, check what comes, and normalise it: (n, dim) float32 on `device`."""
+    def _checked(self, encode: Callable[[Any], Any], batch: Any) -> Tensor:
+        """Embed one batch, and check what comes: (n, dim) float32 on `device`, not normalised."""
         features = _compute(encode, batch)
         if features.shape != (len(batch), self.dim):
             raise CheckpointError(
@@ -154,7 +183,7 @@ class AdaptedEncoder:
                 f"{self.name!r} gave embeddings that are not finite or all zeros, which have no direction: do the "
                 "weights hold NaN, or are their numbers too large for the dtype?"
             )
-        return F.normalize(features, dim=-1)
+        return features
 
     def _measure(self) -> int:
         if self._facts.encode_texts is not None:
@@ -198,7 +227,22 @@ class AdaptedPixelEncoder(AdaptedEncoder):
         Tensor of shape (n_images, dim), float32
             L2-normalised, on `device`.
         """
-        return self._normalized(self._encode_pixels, torch.as_tensor(pixels))
+        return F.normalize(self.features_of_pixels(pixels), dim=-1)
+
+    def features_of_pixels(self, pixels: Pixels | Tensor) -> Tensor:
+        """Compute features of images that are preprocessed already, in one batch.
+
+        Parameters
+        ----------
+        pixels
+            As for `encode_pixels`.
+
+        Returns
+        -------
+        Tensor of shape (n_images, dim), float32
+            As those of `encode_features`.
+        """
+        return self._checked(self._encode_pixels, torch.as_tensor(pixels))
 
     def _encode_each(self, images: list[Any]) -> Any:
         return self._encode_pixels(torch.from_numpy(np.stack([self.preprocess(image) for image in images])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -127,7 +127,10 @@ class ClipEncoder:
 
     @property
     def vision(self) -> nn.Module:
-        """The image tower: (n_images, 3, H, W) normalised pixels -> (n_images, dim), not normalised."""
+        """The image tower: (n_images, 3, H, W) normalised pixels -> (n_images, dim), not normalised.
+
+        Its ``features`` are what it projects, of size ``feature_dim``.
+        """
         with self._loading:  # several threads may ask for it first
             return self._vision
 
@@ -251,12 +254,49 @@ class ClipEncoder:
         ImageError
             If one cannot be decoded; the message names it.
         """
+        return self._in_batches(self.encode_pixels, self.dim, images, batch_size)
+
+    def encode_features(self, images: Any, *, batch_size: int = 32) -> Tensor:
+        """Compute what the image tower projects into the space of texts: what linear probes are fitted on.
+
+        As in CLIP's paper (section A.3): of a Vision Transformer what goes into the projection, behind the last layer
+        norm; of a ResNet, and of towers without a projection, the embedding; of `mini` what its classifier reads.
+
+        Parameters
+        ----------
+        images, batch_size
+            As for `encode_images`.
+
+        Returns
+        -------
+        Tensor of shape (n_images, feature_dim), float32
+            Not normalised, on `device`, in the order of `images`.
+
+        Raises
+        ------
+        ImageError
+            If an image cannot be decoded; the message names it.
+
+        Examples
+        --------
+        >>> encoder = load("mini")
+        >>> encoder.encode_features("examples/images/cat.jpg").shape, encoder.feature_dim
+        (torch.Size([1, 1280]), 1280)
+        """
+        return self._in_batches(self.features_of_pixels, self.feature_dim, images, batch_size)
+
+    @property
+    def feature_dim(self) -> int:
+        """Size of the features; reads the image tower if that is not yet there."""
+        return cast(int, self.vision.feature_dim)
+
+    def _in_batches(self, encode: Callable[[Any], Tensor], dim: int, images: Any, batch_size: int) -> Tensor:
         check_positive("batch_size", batch_size)
         images = as_image_list(images)
-        out = torch.empty(len(images), self.dim, dtype=torch.float32, device=self.device)
+        out = torch.empty(len(images), dim, dtype=torch.float32, device=self.device)
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            out[start : start + len(batch)] = self.encode_pixels(np.stack([self.preprocess(image) for image in batch]))
+            out[start : start + len(batch)] = encode(np.stack([self.preprocess(image) for image in batch]))
         return out
 
     def encode_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
@@ -272,9 +312,29 @@ class ClipEncoder:
         Tensor of shape (n_images, dim), float32
             L2-normalised, on `device`.
         """
-        batch = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
         with torch.inference_mode():
-            return _normalize(self.vision(batch.to(device=self.device, dtype=self.dtype, non_blocking=True)))
+            return _normalize(self.vision(self._on_device(pixels)))
+
+    def features_of_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
+        """Compute features of images that are preprocessed already, in one batch.
+
+        Parameters
+        ----------
+        pixels : ndarray or Tensor of shape (n_images, 3, H, W), float32
+            As `preprocess` returns them; a tensor may be on any device.
+
+        Returns
+        -------
+        Tensor of shape (n_images, feature_dim), float32
+            As those of `encode_features`.
+        """
+        with torch.inference_mode():
+            features: Tensor = self.vision.features(self._on_device(pixels))  # type: ignore[operator]
+            return features.float()
+
+    def _on_device(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
+        batch = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
+        return batch.to(device=self.device, dtype=self.dtype, non_blocking=True)
 
 
 def _normalize(features: Tensor) -> Tensor:

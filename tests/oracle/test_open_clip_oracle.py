@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from golden import architectures, make_architectures, make_golden
-from golden.checkpoints import SMALL, VERSIONS
+from golden.checkpoints import SMALL, VERSIONS, deviation
 from parity.test_hf_text_parity import CASES, TEXTS, Tower, write
 
 import zeroshot
@@ -41,6 +41,23 @@ def test_the_golden_embeddings_are_what_open_clip_computes_today(name: str) -> N
     scales = {"images": 1, "texts": 1, "logits": reference.entry["logit_scale"]}
     for part, array in values.items():
         assert np.abs(array - reference.values[part]).max() < 2e-6 * scales[part]
+
+
+@pytest.mark.parametrize("name", ["patch16", "patch8-head80-context32", "coca", "clipa", "mean-first-tanh"])
+def test_features_are_what_open_clip_has_before_the_projection(name: str, tmp_path: Path) -> None:
+    encoder = zeroshot.load(SMALL[name].write(tmp_path / "checkpoint"), device="cpu")
+    config, settings = make_golden.MODELS[name], make_golden.SETTINGS.get(name, {})
+    with make_golden.built(name, config, **settings) as (model, preprocess, _), torch.inference_mode():
+        make_golden.fill(model)
+        pixels = torch.stack([preprocess(picture) for picture in SMALL[name].pictures])
+        projected = model.encode_image(pixels)
+        model.visual.proj = None
+        output = model.visual(pixels)
+    theirs = output[0] if isinstance(output, tuple) else output  # CoCa gives the tokens for captions too
+    ours = encoder.encode_features(SMALL[name].pictures)
+    assert ours.shape == (len(pixels), encoder.feature_dim)
+    assert deviation(ours, theirs.numpy()) < 1e-5
+    assert ours.shape != projected.shape or (ours - projected).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("name", ["RN50", "coca_ViT-B-32", "ViT-B-16-SigLIP2", "roberta-ViT-B-32", "MobileCLIP-B"])

@@ -102,6 +102,13 @@ class Reference:
             tokens = open_clip.get_tokenizer(f"small-{name}")(TEXTS)
             self.images = model.encode_image(pixels, normalize=True)
             self.texts = model.encode_text(tokens, normalize=True)
+            # What goes into the last linear layer, if there is one: open_clip's own, or the network's classifier.
+            last = model.visual.head if len(model.visual.head) else model.visual.trunk.get_classifier()
+            seen: list[torch.Tensor] = []
+            handle = last.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+            model.encode_image(pixels)
+            handle.remove()
+            self.features = seen[0] if seen else model.encode_image(pixels)
 
     def deviations(self) -> Deviations:
         """Load the folder and compare."""
@@ -149,6 +156,17 @@ def test_embeddings_equal_those_of_open_clip(name: str, make: Callable[[str], Re
     assert max(reference.deviations()) < TOLERANCE
     distances = (reference.images[:, None] - reference.images).abs().amax(dim=-1)
     assert distances.fill_diagonal_(1).min() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_features_are_what_is_projected(name: str, make: Callable[[str], Reference]) -> None:
+    reference = make(name)
+    with reference.smaller:
+        encoder = zeroshot.load(reference.folder, device="cpu")
+        features = encoder.encode_features(PICTURES)
+        assert features.shape == (len(PICTURES), encoder.feature_dim) == reference.features.shape
+    assert (features - reference.features).abs().max() < 1e-5 * reference.features.abs().max()
+    assert (features[:, None] - features).abs().amax(dim=-1).fill_diagonal_(1).min() > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,19 @@ def test_towers_and_logits_equal_those_of_transformers(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_features_equal_those_of_transformers(
+    shape: str, references: dict[str, Reference], saved: dict[str, Path]
+) -> None:
+    """They are the embeddings before these are normalised."""
+    reference, encoder = references[shape], load(saved[shape])
+    with torch.inference_mode():
+        expected = reference.model.vision_model(pixel_values=reference.pixels).pooler_output.numpy()
+    features = encoder.encode_features(reference.pictures)
+    assert deviation(features, expected) < 1e-5
+    assert (features.norm(dim=1) - 1).abs().min() > 0.1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_inputs_are_told_apart(shape: str, references: dict[str, Reference]) -> None:
     """Shows that the embeddings depend on the inputs, without which comparing them would mean little."""
     for rows in references[shape].outputs[:2]:

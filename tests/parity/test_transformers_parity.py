@@ -171,6 +171,22 @@ def test_towers_and_logits_equal_those_of_transformers(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_features_equal_those_of_transformers(
+    shape: str, references: dict[str, Reference], saved: dict[str, Path], tmp_path: Path
+) -> None:
+    reference = references[shape]
+    with torch.inference_mode():
+        expected = reference.model.vision_model(pixel_values=reference.pixels).pooler_output.numpy()
+    features = load(saved[shape]).encode_features(reference.pictures)
+    assert features.dtype == torch.float32
+    assert deviation(features, expected) < 1e-5
+    changed = perturb(saved[shape], tmp_path / "changed", "vision_model.post_layernorm.bias", (4,))
+    assert deviation(load(changed).encode_features(reference.pictures), expected) > 0.1
+    projected = perturb(saved[shape], tmp_path / "projected", "visual_projection.weight", (3, 4))
+    assert torch.equal(load(projected).encode_features(reference.pictures), features)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_inputs_are_told_apart(shape: str, references: dict[str, Reference]) -> None:
     """Shows that the embeddings depend on the inputs, without which comparing them would mean little."""
     for rows in references[shape].outputs[:2]:

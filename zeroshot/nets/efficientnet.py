@@ -102,6 +102,7 @@ class EfficientNet(nn.Module):
         self.head = Conv2d(config.blocks[-1].outputs, config.features, 1)
         self.classifier = Linear(config.features, config.concepts)
         self.concepts = Linear(config.concepts, config.dim, bias=False)
+        self.feature_dim = config.features
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""
@@ -110,8 +111,12 @@ class EfficientNet(nn.Module):
 
     def class_logits(self, pixels: Tensor) -> Tensor:
         """What the classifier says of the concepts: (n_images, 3, H, W) -> (n_images, concepts)."""
+        logits: Tensor = self.classifier(self.features(pixels))
+        return logits
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What is classified: (n_images, 3, H, W) -> (n_images, feature_dim)."""
         x = F.relu6(self.stem(pixels.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             x = block(x)
-        logits: Tensor = self.classifier(F.relu6(self.head(x)).mean(dim=(2, 3)))
-        return logits
+        return F.relu6(self.head(x)).mean(dim=(2, 3))

@@ -71,6 +71,12 @@ class ModifiedResNet(nn.Module):
         self.layer3 = _stage(8 * width, 4 * width, config.layers[2], stride=2)
         self.layer4 = _stage(16 * width, 8 * width, config.layers[3], stride=2)
         self.attnpool = AttentionPool2d(config.positions, 32 * width, config.heads, config.dim)
+        self.feature_dim = config.dim
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """The embeddings: CLIP's paper (A.3) leaves out the projection of ViT alone; this one is the attention's."""
+        embeddings: Tensor = self(pixels)
+        return embeddings
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""

@@ -62,6 +62,12 @@ class SiglipVision(nn.Module):
         self.transformer = Transformer(config.transformer)
         self.ln_post = LayerNorm(width, eps=eps)
         self.pool = AttentionPool(config.transformer)
+        self.feature_dim = width
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """The embeddings: there is no projection behind the pooling."""
+        embeddings: Tensor = self(pixels)
+        return embeddings
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""

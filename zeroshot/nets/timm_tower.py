@@ -84,8 +84,18 @@ class TimmTower(nn.Module):
         self.head = nn.Sequential()
         for name, layer in head.items():
             self.head.add_module(name, layer)
+        sizes_of_features = {"none": config.dim, "": self.trunk.head_hidden_size}  # "": what the classifier reads
+        self.feature_dim: int = sizes_of_features.get(config.projection, self.trunk.num_features)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""
         embeddings: Tensor = self.head(self.trunk(pixels))
         return embeddings
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What is projected: (n_images, 3, H, W) -> (n_images, feature_dim)."""
+        if self.config.projection == "":
+            features: Tensor = self.trunk.forward_head(self.trunk.forward_features(pixels), pre_logits=True)
+        else:
+            features = self.trunk(pixels)
+        return features

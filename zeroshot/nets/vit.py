@@ -77,26 +77,32 @@ class VisionTransformer(nn.Module):
             width = config.dim
         self.ln_post = LayerNorm(width, eps=eps)
         self.proj = nn.Parameter(torch.empty(width, config.dim))
+        self.feature_dim = width
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""
+        embeddings: Tensor = self.features(pixels) @ self.proj
+        return embeddings
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What is projected: (n_images, 3, H, W) -> (n_images, feature_dim)."""
         n = len(pixels)
         patches = self.conv1(pixels).flatten(2).transpose(1, 2)  # (n, grid_h * grid_w, width)
         x = torch.cat([self.class_embedding.expand(n, 1, -1), patches], dim=1) + self.positional_embedding
         x = self.ln_pre(x)
         if self.config.pool == "class":
             x = self.transformer.pooled(x, torch.zeros(n, dtype=torch.int64, device=pixels.device))
-            return self._project(self.ln_post(x))
+            return self._norm(x)
         x = self.transformer(x)
         if self.config.pool == "attention":
-            return self._project(self.ln_post(self.attn_pool(x)))
+            return self._norm(self.attn_pool(x))
         if self.config.norm_last:
-            return self._project(self.ln_post(x[:, 1:].mean(dim=1)))
-        return self._project(self.ln_post(x[:, 1:]).mean(dim=1))
+            return self._norm(x[:, 1:].mean(dim=1))
+        return self._norm(x[:, 1:]).mean(dim=1)
 
-    def _project(self, x: Tensor) -> Tensor:
-        embeddings: Tensor = x @ self.proj
-        return embeddings
+    def _norm(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.ln_post(x)
+        return normed
 
 
 class QueryPool(nn.Module):
