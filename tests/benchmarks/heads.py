@@ -1,124 +1,125 @@
-"""Times the making of zero-shot heads: ours against open_clip's builder and transformers, on the same random weights.
+"""Zero-shot heads: names and templates to the rows of a classifier, ours against open_clip's builder and transformers.
 
-    python tests/benchmarks/heads.py [--classes 10] [--templates 80] [--rounds 3] [--threads 2]
-
-ViT-B/32's text tower (12 layers, width 512), float32, on the CPU. Each round runs every library once, in turn; the
-table gives medians, the ratio to ours, and the largest deviation of the head's rows. open_clip is measured if it is
-installed (it needs torchvision; see tests/golden/make_golden.py for the environment).
+ViT-B/32's text tower (12 layers, width 512). transformers' users go class by class and pad to the longest prompt of
+the class; OpenAI's notebook goes class by class too, and pads to 77 as open_clip does.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import statistics
-import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from transformers import CLIPConfig, CLIPModel
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from torch import Tensor
 
 import zeroshot
 from zeroshot.tokenizer import tokenize
 
+from . import models
+from .measure import Comparison, Contestant, Run
 
-def reference() -> CLIPModel:
-    """A random ViT-B/32 whose weights are large enough that texts differ."""
-    torch.manual_seed(0)
-    config = CLIPConfig(
-        text_config={"hidden_act": "quick_gelu", "eos_token_id": 49407},
-        vision_config={"hidden_act": "quick_gelu", "num_hidden_layers": 1},  # not used here
+# Classes and templates; how many rounds at most; whether the peers take part, who need minutes where we need seconds.
+CASES = {
+    "10x1": (10, 1, 1000, True),
+    "10x80": (10, 80, 5, True),
+    "50x80": (50, 80, 1, True),
+    "1000x80": (1000, 80, 1, False),
+}
+WIDTH, LAYERS, END = 512, 12, 49407
+
+
+def comparisons(folder: Path, *, threads: int, quick_gelu: bool) -> list[Comparison]:
+    """Return what can be compared."""
+    checkpoint = partial(models.checkpoint, "ViT-B-32-quickgelu" if quick_gelu else "ViT-B-32", folder)
+    return [
+        _heads(key, *case, checkpoint) for key, case in CASES.items()
+    ]
+
+
+def _heads(
+    key: str, classes: int, templates: int, rounds: int, peers: bool, checkpoint: Callable[[], Path]
+) -> Comparison:
+    names, texts = wording(classes, templates)
+    prompts = zeroshot.PromptSet(tuple(texts)).expand(names)
+    contestants = [
+        Contestant("open_clip", lambda: _open_clip(checkpoint(), names, texts)),
+        Contestant("transformers", lambda: _transformers(checkpoint(), prompts)),
+        Contestant("openai-clip", lambda: _openai(checkpoint(), prompts)),
+    ]
+    return Comparison(
+        key=key,
+        title=f"Head of {classes} names x {templates} template{'s' if templates > 1 else ''}, ViT-B/32's text tower",
+        contestants=[*(contestants if peers else []), Contestant("zeroshot", lambda: _ours(checkpoint(), names, texts))],
+        gflop=trie_gflop(tokenize([prompt for row in prompts for prompt in row])),
+        rounds=rounds,
     )
-    model = CLIPModel(config).eval()
-    for parameter in model.text_model.parameters():
-        if parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, std=0.04)
-    return model
 
 
-def with_transformers(model: CLIPModel, expanded: list[list[str]]) -> torch.Tensor:
-    """Class by class, padded to the longest prompt of the class, as its users do."""
-    rows = []
-    for prompts in expanded:
-        tokens = torch.from_numpy(tokenize(prompts))
-        length = int((tokens == 49407).int().argmax(dim=1).max()) + 1
-        with torch.inference_mode():
-            features = model.get_text_features(input_ids=tokens[:, :length])
-        features = getattr(features, "pooler_output", features)
-        rows.append(F.normalize(F.normalize(features, dim=-1).mean(dim=0), dim=-1))
-    return torch.stack(rows)
+def wording(classes: int, templates: int) -> tuple[list[str], list[str]]:
+    """Return the first of ImageNet's names and templates."""
+    imagenet = zeroshot.load_prompts("imagenet")
+    return list(imagenet.classes[:classes]), list(imagenet.templates[:templates])
 
 
-def with_open_clip(model: CLIPModel) -> Callable[[list[str], list[str]], torch.Tensor]:
-    """open_clip's own builder on its own modules, with the same weights."""
+def trie_gflop(tokens: npt.NDArray[np.int64]) -> float:
+    """Count 10^9 operations that no exact scheme can leave out: one activation for each distinct prefix.
+
+    In the last layer only keys and values are needed, but at the ends of the prompts.
+    """
+    ends = tokens.argmax(axis=1)
+    rows = {tuple(row[: end + 1]) for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)}
+    prefixes = {row[:length] for row in rows for length in range(1, len(row) + 1)}
+    depths = sum(map(len, prefixes))
+    whole = 24 * WIDTH**2
+    attention = 4 * WIDTH * ((LAYERS - 1) * depths + sum(map(len, rows)))
+    matrices = ((LAYERS - 1) * whole + 4 * WIDTH**2) * len(prefixes) + 20 * WIDTH**2 * len(rows)
+    return (matrices + attention) / 1e9
+
+
+def _ours(checkpoint: Path, names: list[str], templates: list[str]) -> Run:
+    encoder = models.ours(checkpoint)
+    return lambda: zeroshot.build_head(encoder, names, prompts=templates, cache=False, progress=False).weight
+
+
+def _open_clip(checkpoint: Path, names: list[str], templates: list[str]) -> Run:
+    model = models.open_clip_model(checkpoint)
     import open_clip
 
-    config = {"width": 512, "heads": 8, "layers": 12}
-    net = open_clip.CLIP(512, {"layers": 1, "width": 64, "patch_size": 32, "image_size": 32}, config, quick_gelu=True)
-    ours = zeroshot.load(_saved(model)).text.state_dict()
-    net.load_state_dict({**net.state_dict(), **ours}, strict=True)
-    net.eval()
-    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    tokenizer = open_clip.get_tokenizer(checkpoint.name)
 
-    def build(names: list[str], templates: list[str]) -> torch.Tensor:
-        built: torch.Tensor = open_clip.build_zero_shot_classifier(
-            net, tokenizer=tokenizer, classnames=names, templates=templates
-        )
+    def run() -> Tensor:
+        with torch.inference_mode():
+            built: Tensor = open_clip.build_zero_shot_classifier(
+                model, tokenizer=tokenizer, classnames=names, templates=templates
+            )
         return built.T
 
-    return build
+    return run
 
 
-_folders: list[tempfile.TemporaryDirectory[str]] = []
+def _transformers(checkpoint: Path, prompts: list[list[str]]) -> Run:
+    model = models.transformers_model(checkpoint)
+
+    def embed(tokens: Tensor) -> Tensor:
+        length = int((tokens == END).int().argmax(dim=1).max()) + 1
+        return models.features(model.get_text_features(input_ids=tokens[:, :length]))
+
+    return lambda: _class_by_class(embed, prompts)
 
 
-def _saved(model: CLIPModel) -> Path:
-    _folders.append(tempfile.TemporaryDirectory())
-    folder = Path(_folders[-1].name)
-    model.save_pretrained(folder)
-    CLIPImageProcessorPil().save_pretrained(folder)
-    return folder
+def _openai(checkpoint: Path, prompts: list[list[str]]) -> Run:
+    model = models.openai_exact(checkpoint)
+    return lambda: _class_by_class(model.encode_text, prompts)
 
 
-def main() -> None:
-    """Run the rounds and print the table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for option, default in (("--classes", 10), ("--templates", 80), ("--rounds", 3), ("--threads", 2)):
-        parser.add_argument(option, type=int, default=default)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    imagenet = zeroshot.load_prompts("imagenet")
-    names, templates = list(imagenet.classes[: options.classes]), list(imagenet.templates[: options.templates])
-    model = reference()
-    encoder = zeroshot.load(_saved(model))
-    expanded = zeroshot.PromptSet(tuple(templates)).expand(names)
-    runs: dict[str, Callable[[], torch.Tensor]] = {
-        "zeroshot": lambda: zeroshot.build_head(encoder, names, prompts=templates, cache=False, progress=False).weight,
-        "transformers": lambda: with_transformers(model, expanded),
-    }
-    if importlib.util.find_spec("open_clip"):
-        build = with_open_clip(model)
-        runs["open_clip"] = lambda: build(names, templates)
-
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    heads = {"zeroshot": runs["zeroshot"]()}  # warm
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            heads[name] = run()
-            seconds[name].append(time.perf_counter() - start)
-    ours = statistics.median(seconds["zeroshot"])
-    print(f"{options.classes} classes x {options.templates} templates, {options.threads} threads\n")
-    print("| library | seconds | ratio | deviation |\n|---|---:|---:|---:|")
-    for name, times in seconds.items():
-        median = statistics.median(times)
-        deviation = float((heads[name] - heads["zeroshot"]).abs().max())
-        print(f"| {name} | {median:.3f} | {median / ours:.1f} | {deviation:.1e} |")
-
-
-if __name__ == "__main__":
-    main()
+def _class_by_class(embed: Callable[[Tensor], Tensor], prompts: list[list[str]]) -> Tensor:
+    rows = []
+    with torch.inference_mode():
+        for texts in prompts:
+            embeddings = F.normalize(embed(torch.from_numpy(tokenize(texts))), dim=-1)
+            rows.append(F.normalize(embeddings.mean(dim=0), dim=-1))
+    return torch.stack(rows)

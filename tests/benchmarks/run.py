@@ -1,0 +1,69 @@
+"""Runs the parts that the command line names, and prints them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from . import instructions
+from .measure import Comparison, MissingError, machine, peak_gflops, render, take_turns
+
+
+def run(options: argparse.Namespace, parts: Sequence[str], folder: Path) -> None:
+    """Print the machine, then each comparison."""
+    threads = _threads(options)
+    torch.set_num_threads(threads)
+    if options.child is not None:
+        _as_child(options, parts[0], folder)
+        return
+    if options.list:
+        for part in parts:
+            print(part, *(comparison.key for comparison in of_part(part, options, folder)))
+        return
+    print(machine(threads), flush=True)
+    if options.count:
+        print(f"Instructions by {instructions.counter()}, on one thread.\n", flush=True)
+    else:
+        peak = peak_gflops()
+        print(f"Peak of matrix products {peak:.0f} GFLOP/s in float32.\n", flush=True)
+    for part in parts:
+        for comparison in of_part(part, options, folder):
+            if options.rows and comparison.key not in options.rows:
+                continue
+            if options.count:
+                print(instructions.count(part, comparison, options, folder), flush=True)
+                continue
+            measured, notes = take_turns(comparison, rounds=options.rounds, clock=options.clock, only=options.only)
+            print(render(comparison, measured, notes, peak=peak), flush=True)
+    if not options.count:
+        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+        print(f"At the end: peak of matrix products {peak_gflops():.0f} GFLOP/s, load {load}.", flush=True)
+
+
+def of_part(part: str, options: argparse.Namespace, folder: Path) -> Iterator[Comparison]:
+    """Yield the comparisons of a part."""
+    module = import_module(f"benchmarks.{part}")
+    yield from module.comparisons(folder, threads=_threads(options), quick_gelu=not options.gelu)
+
+
+def _as_child(options: argparse.Namespace, part: str, folder: Path) -> None:
+    """Prepare one contestant, warm it up, and run it so many times."""
+    comparison = next(one for one in of_part(part, options, folder) if one.key in options.rows)
+    contestant = next(one for one in comparison.contestants if one.name in options.only)
+    try:
+        work = contestant.prepare()
+        work()
+        with instructions.counted():
+            for _ in range(options.child):
+                work()
+    except MissingError as reason:
+        raise SystemExit(str(reason)) from reason
+
+
+def _threads(options: argparse.Namespace) -> int:
+    return 1 if options.count or options.child is not None else options.threads

@@ -1,0 +1,115 @@
+"""The benchmarks' own arithmetic, and a smoke run without peers; nothing here looks at a clock's result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from benchmarks import heads, images, instructions, measure
+from benchmarks.measure import Comparison, Contestant, Measured, MissingError
+
+import zeroshot
+from zeroshot.tokenizer import tokenize
+
+FOLDER = Path(__file__).parent / "benchmarks"
+
+
+def contestant(name: str, log: list[str], *, missing: bool = False) -> Contestant:
+    def prepare() -> measure.Run:
+        if missing:
+            raise MissingError("it is not installed")
+        return lambda: log.append(name)
+
+    return Contestant(name, prepare)
+
+
+def test_everybody_takes_a_turn_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SHORTEST_SECONDS", 0.0)
+    log: list[str] = []
+    three = [contestant("a", log), contestant("b", log, missing=True), contestant("c", log)]
+    measured, notes = measure.take_turns(Comparison("key", "title", three), rounds=3)
+    assert [one.name for one in measured] == ["a", "c"]
+    assert [len(one.seconds) for one in measured] == [3, 3]
+    assert notes == ["b: it is not installed"]
+    assert log[-6:] == ["a", "c"] * 3
+    measured, _ = measure.take_turns(Comparison("key", "title", three, rounds=2), rounds=3, only=["c"])
+    assert [(one.name, len(one.seconds)) for one in measured] == [("c", 2)]
+
+
+def test_a_table_of_rates() -> None:
+    rows = torch.eye(2)
+    comparison = Comparison("key", "Images", [], items=8, gflop=10.0)
+    measured = [
+        Measured("open_clip", seconds=[0.3, 0.2, 0.1], result=rows),
+        Measured("zeroshot", seconds=[0.1], result=rows * 3),
+        Measured("zeroshot int8", exact=False, seconds=[0.05], result=torch.tensor([[1.0, 0], [0.6, 0.8]])),
+    ]
+    assert measure.render(comparison, measured, ["peer: missing"], peak=200) == (
+        "**Images**\n\n"
+        "|  | images/s | × open_clip | min to max | GFLOP/s | of the peak | deviation |\n"
+        "|---|---:|---:|---:|---:|---:|---:|\n"
+        "| open_clip | 40.0 | 1.00 | 26.7 to 80.0 | 50 | 25% | 0 |\n"
+        "| zeroshot | 80.0 | 2.00 | 80.0 to 80.0 | 100 | 50% | 0.0e+00 |\n"
+        "| zeroshot int8 | 160.0 | 4.00 | 160.0 to 160.0 | 200 | 100% | cosine 0.8000 |\n"
+        "\n- peer: missing\n"
+    )
+
+
+def test_a_table_without_the_baseline_compares_with_the_first() -> None:
+    measured = [Measured("zeroshot", seconds=[2.0]), Measured("other", seconds=[700.0])]
+    text = measure.render(Comparison("key", "Heads", []), measured, [])
+    assert "× zeroshot" in text
+    assert "| zeroshot | 2 s | 1.00 |" in text
+    assert "| other | 11.7 min | 0.00 |" in text
+
+
+def test_deviations_are_of_rows_of_length_one() -> None:
+    reference = torch.tensor([[3.0, 4.0]])
+    assert measure.deviation(reference * 2, reference) == 0
+    assert measure.deviation(torch.tensor([[4.0, 3.0]]), reference) == pytest.approx(0.2)
+    assert measure.least_cosine(torch.tensor([[4.0, 3.0]]), reference) == pytest.approx(0.96)
+    with pytest.raises(ValueError, match="cannot be compared"):
+        measure.deviation(torch.zeros(2, 2), reference)
+
+
+def test_the_work_of_an_image_and_of_a_trie() -> None:
+    assert images.vit_gflop() == pytest.approx(8.82, abs=0.01)
+    # Two prompts of three and four tokens that share two: five prefixes.
+    tokens = np.array([[1, 5, heads.END, 0, 0], [1, 5, 7, heads.END, 0]])
+    once = heads.trie_gflop(tokens)
+    assert heads.trie_gflop(np.concatenate([tokens, tokens])) == once
+    assert once * 1e9 == pytest.approx(5 * (11 * 24 + 4) * 512**2 + 2 * 20 * 512**2, rel=1e-3)
+    names, templates = heads.wording(10, 80)
+    prompts = zeroshot.PromptSet(tuple(templates)).expand(names)
+    positions = 3353  # distinct prefixes of ImageNet's first ten names and 80 templates
+    work = heads.trie_gflop(tokenize([text for row in prompts for text in row]))
+    assert work * 1e9 == pytest.approx(positions * 11.17 * 24 * 512**2 + 800 * 20 * 512**2, rel=0.01)
+
+
+def test_counts_are_read() -> None:
+    perf = SimpleNamespace(stderr="noise\n123456,,instructions:u,1000,100.00,,\n")
+    assert instructions._from_perf(perf) == 123456  # type: ignore[arg-type]
+    refused = SimpleNamespace(stderr="<not supported>,,instructions:u,0,100.00,,\n")
+    assert instructions._from_perf(refused) is None  # type: ignore[arg-type]
+    callgrind = SimpleNamespace(stderr="==1== Events    : Ir\n==1== Collected : 4615270\n")
+    assert instructions._from_callgrind(callgrind) == 4615270  # type: ignore[arg-type]
+
+
+def test_the_command_line_runs_without_peers() -> None:
+    command = [sys.executable, str(FOLDER), "images", "--rows", "mini-8", "--only", "zeroshot", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "**mini, 8 images at a time**" in done.stdout
+    assert "| zeroshot | " in done.stdout
+    assert "Peak of matrix products" in done.stdout
+
+
+def test_the_command_line_knows_its_parts() -> None:
+    done = subprocess.run([sys.executable, str(FOLDER), "imagse"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "no part is called imagse; expected images, heads" in done.stderr
