@@ -1,4 +1,4 @@
-"""Ours against open_clip, transformers, OpenAI's package and onnxruntime: tables in Markdown.
+r"""Ours against open_clip, transformers, OpenAI's package and onnxruntime: tables in Markdown.
 
     python tests/benchmarks                      # everything but `stream` and `kill`
     python tests/benchmarks images --rows vit-1 vit-32 --rounds 7
@@ -10,7 +10,7 @@ All do the same work on the same random weights and the same images, with the sa
 is not installed is missing, and a line says so. The environment with all of them:
 
     python -m venv oracle
-    oracle/bin/pip install torch torchvision open_clip_torch transformers openai-clip onnxruntime onnx onnxscript \\
+    oracle/bin/pip install torch torchvision open_clip_torch transformers openai-clip onnxruntime onnx onnxscript \
         ftfy regex "setuptools<81"
 """
 
@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall", help="what is read; default wall")
-    parser.add_argument("--gelu", action="store_true", help="ViT-B/32 with GELU, as DataComp's; default OpenAI's QuickGELU")
+    parser.add_argument(
+        "--gelu", action="store_true", help="ViT-B/32 with GELU, as DataComp's; default OpenAI's QuickGELU"
+    )
     parser.add_argument("--count", action="store_true", help="count instructions, on one thread, in place of time")
     parser.add_argument("--child", type=int, metavar="RUNS", help=argparse.SUPPRESS)  # of --count: one contestant
     parser.add_argument("--list", action="store_true", help="print the keys of the comparisons")

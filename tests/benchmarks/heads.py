@@ -30,14 +30,13 @@ CASES = {
     "1000x80": (1000, 80, 1, False),
 }
 WIDTH, LAYERS, END = 512, 12, 49407
+Row = tuple[int, ...]
 
 
 def comparisons(folder: Path, *, threads: int, quick_gelu: bool) -> list[Comparison]:
     """Return what can be compared."""
     checkpoint = partial(models.checkpoint, "ViT-B-32-quickgelu" if quick_gelu else "ViT-B-32", folder)
-    return [
-        _heads(key, *case, checkpoint) for key, case in CASES.items()
-    ]
+    return [_heads(key, *case, checkpoint) for key, case in CASES.items()]
 
 
 def _heads(
@@ -53,7 +52,10 @@ def _heads(
     return Comparison(
         key=key,
         title=f"Head of {classes} names x {templates} template{'s' if templates > 1 else ''}, ViT-B/32's text tower",
-        contestants=[*(contestants if peers else []), Contestant("zeroshot", lambda: _ours(checkpoint(), names, texts))],
+        contestants=[
+            *(contestants if peers else []),
+            Contestant("zeroshot", lambda: _ours(checkpoint(), names, texts)),
+        ],
         gflop=trie_gflop(tokenize([prompt for row in prompts for prompt in row])),
         rounds=rounds,
     )
@@ -70,14 +72,18 @@ def trie_gflop(tokens: npt.NDArray[np.int64]) -> float:
 
     In the last layer only keys and values are needed, but at the ends of the prompts.
     """
-    ends = tokens.argmax(axis=1)
-    rows = {tuple(row[: end + 1]) for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)}
-    prefixes = {row[:length] for row in rows for length in range(1, len(row) + 1)}
-    depths = sum(map(len, prefixes))
+    rows, prefixes = distinct(tokens)
     whole = 24 * WIDTH**2
-    attention = 4 * WIDTH * ((LAYERS - 1) * depths + sum(map(len, rows)))
+    attention = 4 * WIDTH * ((LAYERS - 1) * sum(map(len, prefixes)) + sum(map(len, rows)))
     matrices = ((LAYERS - 1) * whole + 4 * WIDTH**2) * len(prefixes) + 20 * WIDTH**2 * len(rows)
     return (matrices + attention) / 1e9
+
+
+def distinct(tokens: npt.NDArray[np.int64]) -> tuple[set[Row], set[Row]]:
+    """Return the distinct texts up to their end token, and their distinct prefixes."""
+    ends = tokens.argmax(axis=1)  # the end token has the highest number
+    rows = {tuple(row[: end + 1]) for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)}
+    return rows, {row[:length] for row in rows for length in range(1, len(row) + 1)}
 
 
 def _ours(checkpoint: Path, names: list[str], templates: list[str]) -> Run:

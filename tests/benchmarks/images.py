@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from . import models
-from .measure import Comparison, Contestant, MissingError, Run, noise
+from .measure import Comparison, Contestant, Run, noise
 
 # The clock of a compiled network starts when it is compiled; that takes half a minute for each number of images.
 OURS: dict[str, dict[str, Any]] = {
@@ -23,6 +22,8 @@ OURS: dict[str, dict[str, Any]] = {
 }
 CASES = {"vit-1": ("ViT-B-32", 1), "vit-8": ("ViT-B-32", 8), "vit-32": ("ViT-B-32", 32), "rn50-8": ("RN50", 8)}
 SIZE = 224
+# 10^9 operations for one image, as torch.utils.flop_counter counts them.
+RN50_GFLOP, MINI_GFLOP = 11.59, 1.154
 
 
 def comparisons(folder: Path, *, threads: int, quick_gelu: bool) -> list[Comparison]:
@@ -42,7 +43,7 @@ def _clip(key: str, architecture: str, batch: int, folder: Path, threads: int) -
         key=key,
         title=f"{architecture}, {batch} image{'s' if batch > 1 else ''} at a time",
         items=batch,
-        gflop=batch * (vit_gflop() if architecture.startswith("ViT-B-32") else _counted(checkpoint())),
+        gflop=batch * (vit_gflop() if architecture.startswith("ViT-B-32") else RN50_GFLOP),
         contestants=[
             Contestant("open_clip", lambda: _inference(models.open_clip_model(checkpoint()).encode_image, pixels)),
             Contestant(
@@ -65,7 +66,7 @@ def _mini(folder: Path, threads: int, batch: int) -> Comparison:
         key="mini-8",
         title=f"mini, {batch} images at a time",
         items=batch,
-        gflop=batch * _counted("mini"),
+        gflop=batch * MINI_GFLOP,
         baselines=("onnxruntime",),
         contestants=[
             Contestant("onnxruntime", lambda: _session(onnx(), threads, pixels)),
@@ -78,9 +79,7 @@ def _ours(checkpoint: Callable[[], Path | str], pixels: Tensor) -> list[Contesta
     def prepare(options: dict[str, Any]) -> Run:
         return models.encoder_of_pixels(checkpoint(), pixels, **options)
 
-    return [
-        Contestant(name, partial(prepare, options), exact="dtype" not in options) for name, options in OURS.items()
-    ]
+    return [Contestant(name, partial(prepare, options), exact="dtype" not in options) for name, options in OURS.items()]
 
 
 def _inference(encode: Callable[[Tensor], Any], pixels: Tensor) -> Run:
@@ -108,16 +107,3 @@ def vit_gflop(*, width: int = 768, layers: int = 12, tokens: int = 50, patch: in
     """Count 10^9 operations of a ViT for one image, every token in every layer: 8.82 for B/32."""
     block = 24 * tokens * width**2 + 4 * tokens**2 * width
     return (layers * block + 2 * (tokens - 1) * 3 * patch**2 * width + 2 * width * dim) / 1e9
-
-
-@lru_cache
-def _counted(model: Path | str) -> float:
-    """Count 10^9 operations of a network of convolutions for one image, as torch counts them."""
-    try:
-        network = models.ours(model)._checkpoint.vision.build()
-    except MissingError:
-        return 0.0
-    counter = FlopCounterMode(display=False)
-    with counter, torch.device("meta"):
-        network.eval()(torch.empty(1, 3, SIZE, SIZE))
-    return counter.get_total_flops() / 1e9

@@ -258,7 +258,9 @@ def peak_gflops(seconds: float = 2.0) -> float:
     """Measure how fast torch multiplies float32 matrices on its threads: GFLOP/s, the best of many products."""
     best = 0.0
     until = time.perf_counter() + seconds
-    operands = {size: (torch.rand(size, size), torch.rand(size, size), torch.empty(size, size)) for size in (1024, 2048)}
+    operands = {
+        size: (torch.rand(size, size), torch.rand(size, size), torch.empty(size, size)) for size in (1024, 2048)
+    }
     while time.perf_counter() < until:
         for size, (a, b, out) in operands.items():
             start = time.perf_counter()

@@ -225,7 +225,9 @@ def exported(network: Callable[[], nn.Module], path: Path, *, size: int, batch: 
                     external_data=False, verbose=False, **options,
                 )  # fmt: skip
             except Exception as error:  # exporters fail in many ways, and a failed one is a missing row
-                raise MissingError(f"the export failed: {type(error).__name__}: {str(error).splitlines()[0]:.120}") from error
+                raise MissingError(
+                    f"the export failed: {type(error).__name__}: {str(error).splitlines()[0]:.120}"
+                ) from error
         temporary.rename(path)
     return path
 
