@@ -20,20 +20,19 @@ from zeroshot.compare import (
     Comparison,
     compare,
     compare_folder,
-    labelled_folder,
     mcnemar,
     paired_interval,
     wilson_interval,
 )
 from zeroshot.errors import (
     ImageError,
-    ImageNotFoundError,
     InputTypeError,
     LabelError,
     OptionError,
     PromptError,
     PromptNotFoundError,
 )
+from zeroshot.labelled import labelled_folder
 
 LABELS = ["cat", "dog", "owl"]
 PHOTO = "a photo of a {}."
@@ -264,31 +263,6 @@ def folder(tmp_path: Path) -> Path:
     (root / "cat" / ".hidden.jpg").write_text("")
     (root / "cat" / "folder.jpg").mkdir()
     return root
-
-
-def test_labelled_folders(folder: Path) -> None:
-    paths, targets, names = labelled_folder(folder)
-    assert names == ("cat", "dog")
-    assert [str(path.relative_to(folder)) for path in paths] == ["cat/1.jpg", "cat/2.PNG", "dog/1.jpg", "dog/2.PNG"]
-    np.testing.assert_array_equal(targets, [0, 0, 1, 1])
-    assert targets.dtype == np.int64
-    assert labelled_folder(str(folder))[0] == paths
-
-
-def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ImageNotFoundError, match=r"no folder at .*nowhere"):
-        labelled_folder(tmp_path / "nowhere")
-    with pytest.raises(ImageError, match=r"notes\.txt.* cannot be listed"):
-        labelled_folder(folder / "notes.txt")
-    with pytest.raises(ImageError, match=r"dog' has no subfolders; expected one for each class.*cat.*1\.jpg"):
-        labelled_folder(folder / "dog")
-    (folder / "owl").mkdir()
-    with pytest.raises(ImageError, match=r"class folder .*owl' holds nothing; expected images"):
-        labelled_folder(folder)
-    for name in "abcde":
-        (folder / "owl" / f"{name}.txt").write_text("")
-    with pytest.raises(ImageError, match=r"holds only 'a\.txt', 'b\.txt', 'c\.txt' and 2 more"):
-        labelled_folder(folder)
 
 
 def test_a_folder_is_compared(folder: Path, clip: Any) -> None:

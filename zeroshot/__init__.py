@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zeroshot.clip import load as load
     from zeroshot.encoder import Encoder as Encoder
     from zeroshot.errors import ZeroShotError as ZeroShotError
+    from zeroshot.evaluation import evaluate as evaluate
     from zeroshot.head import Head as Head
     from zeroshot.head import build_head as build_head
     from zeroshot.prompts import PromptSet as PromptSet
@@ -45,6 +46,7 @@ _HOME = {
     "available_prompts": "zeroshot.prompts",
     "build_head": "zeroshot.head",
     "classify": "zeroshot.classifier",
+    "evaluate": "zeroshot.evaluation",
     "load": "zeroshot.clip",
     "load_prompts": "zeroshot.prompts",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "classify",
     "engines",
     "errors",
+    "evaluate",
     "load",
     "load_prompts",
     "metrics",

@@ -445,9 +445,8 @@ class Classifier:
         ]
 
     def _score(self, embeddings: Tensor) -> npt.NDArray[np.float32]:
-        logits = self.head.logits(embeddings)
-        scores = logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
-        probabilities: npt.NDArray[np.float32] = scores[:, : len(self.labels)].cpu().numpy()
+        scores = self.head.probabilities(embeddings, multi_label=self.multi_label)
+        probabilities: npt.NDArray[np.float32] = scores.cpu().numpy()
         return probabilities
 
 

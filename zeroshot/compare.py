@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from zeroshot.cache import write_atomically
 from zeroshot.classifier import ModelLike, as_encoder
-from zeroshot.errors import ImageError, ImageNotFoundError, InputTypeError, LabelError, OptionError, PromptError
+from zeroshot.errors import InputTypeError, LabelError, OptionError, PromptError
 from zeroshot.head import Head, build_head
 from zeroshot.image import as_image_list
+from zeroshot.labelled import labelled_folder
 from zeroshot.prompts import LabelsLike, PromptsLike, as_prompt_set, parse_labels
 from zeroshot.registry import DEFAULT_MODEL
 
@@ -286,51 +286,6 @@ def compare_folder(
     return compare(paths, targets, by_name, labels=names if labels is None else labels, model=model, device=device)
 
 
-def labelled_folder(path: str | os.PathLike[str]) -> tuple[list[Path], npt.NDArray[np.int64], tuple[str, ...]]:
-    """List the images of a folder with one subfolder a class.
-
-    Hidden files and folders, and files that are no images by their suffix, are left out.
-
-    Returns
-    -------
-    paths : list of Path
-        The images, class by class, sorted by name in each.
-    targets : ndarray of shape (n_images,), int64
-        For each image the position of its class among `names`.
-    names : tuple of str
-        The subfolders' names, sorted.
-
-    Raises
-    ------
-    ImageNotFoundError
-        If there is no such folder.
-    ImageError
-        If it has no subfolders, or one of them has no images.
-    """
-    root = Path(path).expanduser()
-    folders = [entry for entry in _visible(root) if entry.is_dir()]
-    if not folders:
-        raise ImageError(
-            f"{str(root)!r} has no subfolders; expected one for each class, named after it, with its images, such as "
-            f"{str(root / 'cat' / '1.jpg')!r}"
-        )
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    paths: list[Path] = []
-    targets: list[int] = []
-    for index, folder in enumerate(folders):
-        entries = _visible(folder)
-        found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
-        if not found:
-            came = f"only {_some([entry.name for entry in entries])}" if entries else "nothing"
-            raise ImageError(
-                f"the class folder {str(folder)!r} holds {came}; expected images directly in it, such as JPEG or PNG "
-                "files; add some, or remove the folder"
-            )
-        paths += found
-        targets += [index] * len(found)
-    return paths, np.asarray(targets, dtype=np.int64), tuple(folder.name for folder in folders)
-
-
 # -------------------------------------------------------------------------------------------------------- statistics
 
 
@@ -468,17 +423,6 @@ def _check_classes(heads: Mapping[str, Head], targets: npt.NDArray[np.int64]) ->
             "position among the labels"
         )
     return n_classes
-
-
-def _visible(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except FileNotFoundError as error:
-        raise ImageNotFoundError(
-            f"no folder at {str(folder)!r}; check the path (the working folder is {Path.cwd()})"
-        ) from error
-    except OSError as error:  # a file, or a folder that may not be read
-        raise ImageError(f"{str(folder)!r} cannot be listed: {error}; expected a folder of class folders") from error
 
 
 def _some(names: Sequence[str]) -> str:

@@ -90,6 +90,15 @@ class Head:
         scores = self.logit_scale * (embeddings.float() @ self.weight.to(embeddings.device).T)
         return scores if self.logit_bias is None else scores + self.logit_bias
 
+    def probabilities(self, embeddings: Tensor, *, multi_label: bool = False) -> Tensor:
+        """Score embeddings: (n_images, dim) -> (n_images, n_labels) float32 in [0, 1], without the background classes.
+
+        A softmax over all classes, or with `multi_label` a sigmoid for each.
+        """
+        logits = self.logits(embeddings)
+        scores = logits.sigmoid() if multi_label else logits.softmax(dim=-1)
+        return scores[:, : len(self.labels)]
+
     def save(self, path: str | Path) -> None:
         """Write the head to a safetensors file, whole or not at all.
 

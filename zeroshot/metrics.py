@@ -44,6 +44,87 @@ class Confusion(NamedTuple):
     images: int
 
 
+class Bin(NamedTuple):
+    """Images whose most probable class has a probability in (`low`, `high`]: mean of it, and share that is right."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """What the metrics need of the probabilities of images of one class each: four numbers for an image.
+
+    So there can be more images and classes than their probabilities would fit into memory.
+
+    Attributes
+    ----------
+    targets : ndarray of shape (n_images,), int64
+    predicted : ndarray of shape (n_images,), int64
+        The most probable class.
+    rank : ndarray of shape (n_images,), int64
+        How many classes come before the right one: 0 where that is the most probable.
+    confidence : ndarray of shape (n_images,), float64
+        Probability of the most probable class.
+    n_classes : int
+    """
+
+    targets: Integers
+    predicted: Integers
+    rank: Integers
+    confidence: npt.NDArray[np.float64]
+    n_classes: int
+
+    def confusion_matrix(self) -> Integers:
+        """Count the images of each class that are taken for each class: `confusion_matrix`."""
+        cells = self.targets * self.n_classes + self.predicted
+        counts = np.bincount(cells, minlength=self.n_classes * self.n_classes)
+        return counts.reshape(self.n_classes, self.n_classes).astype(np.int64)
+
+    def most_confused(self, k: int = 10) -> list[Confusion]:
+        """Return the pairs of classes that are most often confused: `most_confused`."""
+        check_positive("k", k)
+        wrong = self.predicted != self.targets
+        # Not from the matrix, which for tens of thousands of classes would fill the memory.
+        found = np.stack([self.targets[wrong], self.predicted[wrong]], axis=1)
+        pairs, counts = np.unique(found, axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:k]
+        return [Confusion(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in order]
+
+    def reliability(self, bins: int = 15) -> list[Bin]:
+        """Return confidence and accuracy in each bin that holds images: the points of a reliability diagram.
+
+        The bins are those of `expected_calibration_error`.
+
+        Raises
+        ------
+        OptionError
+            If the confidences are no probabilities.
+        """
+        check_positive("bins", bins)
+        confidence, correct = self.confidence, self.rank == 0
+        if confidence.min() < 0 or confidence.max() > 1 + 1e-6:  # a softmax in float32 may round past 1
+            raise OptionError(
+                f"probabilities of the predicted classes reach from {confidence.min():.4g} to {confidence.max():.4g}; "
+                "expected numbers in [0, 1], not logits"
+            )
+        index = np.digitize(confidence, np.arange(1, bins) / bins, right=True)
+        images, sums = np.bincount(index, minlength=bins), np.bincount(index, weights=confidence, minlength=bins)
+        right = np.bincount(index, weights=correct, minlength=bins)
+        return [
+            Bin(i / bins, (i + 1) / bins, int(images[i]), float(sums[i] / images[i]), float(right[i] / images[i]))
+            for i in np.flatnonzero(images)
+        ]
+
+    def expected_calibration_error(self, bins: int = 15) -> float:
+        """Return how far confidence and accuracy are apart on average: `expected_calibration_error`."""
+        distances = [one.images * abs(one.confidence - one.accuracy) for one in self.reliability(bins)]
+        return float(sum(distances) / len(self.targets))
+
+
 @dataclass(frozen=True)
 class Metrics:
     """What `evaluate_probabilities` found; every metric lies in [0, 1].
@@ -94,22 +175,46 @@ def evaluate_probabilities(
     >>> metrics.top_1.value, round(metrics.mean_per_class_recall.value, 3)
     (0.75, 0.833)
     """
+    ranked = rank_classes(probabilities, targets)
+    _check_unit_interval(np.asarray(probabilities))
+    return evaluate_ranked(ranked, level=level, resamples=resamples, seed=seed)
+
+
+def rank_classes(probabilities: Any, targets: Any) -> Ranked:
+    """Reduce the probabilities of images of one class each to what the metrics need.
+
+    Parameters and errors are those of `accuracy_top_k`.
+
+    Examples
+    --------
+    >>> rank_classes([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], [1, 2]).rank.tolist()
+    [1, 0]
+    """
     rows, classes = _check(probabilities, targets)
-    predicted, correct = rows.argmax(axis=1), _in_top(rows, classes, 1)
+    predicted = rows.argmax(axis=1).astype(np.int64)
+    confidence = rows.max(axis=1).astype(np.float64)
+    return Ranked(classes, predicted, _rank(rows, classes), confidence, rows.shape[1])
 
-    def estimate(statistic: Callable[..., float], *arrays: npt.NDArray[Any]) -> Estimate:
-        interval = bootstrap_interval(statistic, *arrays, level=level, resamples=resamples, seed=seed)
-        return Estimate(statistic(*arrays), *interval)
 
+def evaluate_ranked(ranked: Ranked, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Metrics:
+    """Compute all metrics, as `evaluate_probabilities` does, of what `rank_classes` made of the probabilities."""
+    options = {"level": level, "resamples": resamples, "seed": seed}
+    predicted, classes = ranked.predicted, ranked.targets
     return Metrics(
-        n_images=len(rows),
-        n_classes=rows.shape[1],
-        top_1=estimate(_share, correct),
-        top_5=estimate(_share, _in_top(rows, classes, 5)) if rows.shape[1] >= 5 else None,
-        mean_per_class_recall=estimate(_recall, predicted, classes),
-        macro_f1=estimate(_f1, predicted, classes),
-        expected_calibration_error=expected_calibration_error(rows, classes),
+        n_images=len(classes),
+        n_classes=ranked.n_classes,
+        top_1=estimate(_share, ranked.rank < 1, **options),
+        top_5=estimate(_share, ranked.rank < 5, **options) if ranked.n_classes >= 5 else None,
+        mean_per_class_recall=estimate(_recall, predicted, classes, **options),
+        macro_f1=estimate(_f1, predicted, classes, **options),
+        expected_calibration_error=ranked.expected_calibration_error(),
     )
+
+
+def estimate(statistic: Callable[..., float], *arrays: Any, **options: Any) -> Estimate:
+    """Return a statistic and its interval; everything is passed on to `bootstrap_interval`."""
+    interval = bootstrap_interval(statistic, *arrays, **options)
+    return Estimate(statistic(*(np.asarray(array) for array in arrays)), *interval)
 
 
 def bootstrap_interval(
@@ -198,7 +303,7 @@ def accuracy_top_k(probabilities: Any, targets: Any, *, k: int = 1) -> float:
     rows, classes = _check(probabilities, targets)
     if check_positive("k", k) > rows.shape[1]:
         raise OptionError(f"k is {k} for {rows.shape[1]} classes; expected at most as many as there are classes")
-    return _share(_in_top(rows, classes, k))
+    return _share(_rank(rows, classes) < k)
 
 
 def mean_per_class_recall(probabilities: Any, targets: Any) -> float:
@@ -255,17 +360,16 @@ def expected_calibration_error(probabilities: Any, targets: Any, *, bins: int = 
     >>> expected_calibration_error([[0.75, 0.25]] * 4, [0, 0, 0, 1])
     0.0
     """
-    rows, classes = _check(probabilities, targets)
-    check_positive("bins", bins)
+    ranked = rank_classes(probabilities, targets)
+    _check_unit_interval(np.asarray(probabilities))
+    return ranked.expected_calibration_error(bins)
+
+
+def _check_unit_interval(rows: npt.NDArray[Any]) -> None:
     if rows.min() < 0 or rows.max() > 1 + 1e-6:  # a softmax in float32 may round past 1
         raise OptionError(
             f"probabilities reach from {rows.min():.4g} to {rows.max():.4g}; expected numbers in [0, 1], not logits"
         )
-    confidence, correct = rows.max(axis=1).astype(np.float64), _in_top(rows, classes, 1)
-    inner_edges = np.arange(1, bins) / bins
-    index = np.digitize(confidence, inner_edges, right=True)
-    distances = np.bincount(index, weights=confidence) - np.bincount(index, weights=correct)
-    return float(np.abs(distances).sum() / len(rows))
 
 
 def confusion_matrix(probabilities: Any, targets: Any) -> Integers:
@@ -283,10 +387,7 @@ def confusion_matrix(probabilities: Any, targets: Any) -> Integers:
     >>> confusion_matrix([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], [0, 1, 1]).tolist()
     [[1, 0], [1, 1]]
     """
-    rows, classes = _check(probabilities, targets)
-    count = rows.shape[1]
-    cells = classes * count + rows.argmax(axis=1)
-    return np.bincount(cells, minlength=count * count).reshape(count, count).astype(np.int64)
+    return rank_classes(probabilities, targets).confusion_matrix()
 
 
 def most_confused(probabilities: Any, targets: Any, *, k: int = 10) -> list[Confusion]:
@@ -305,14 +406,7 @@ def most_confused(probabilities: Any, targets: Any, *, k: int = 10) -> list[Conf
     >>> most_confused([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], [0, 1, 1])
     [Confusion(target=1, predicted=0, images=1)]
     """
-    rows, classes = _check(probabilities, targets)
-    check_positive("k", k)
-    predicted = rows.argmax(axis=1)
-    wrong = predicted != classes
-    # Not from the matrix, which for tens of thousands of classes would fill the memory.
-    pairs, counts = np.unique(np.stack([classes[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:k]
-    return [Confusion(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in order]
+    return rank_classes(probabilities, targets).most_confused(k)
 
 
 # ------------------------------------------------------------------------------------------ several classes an image
@@ -385,12 +479,12 @@ def roc_auc(probabilities: Any, targets: Any) -> float:
 # ---------------------------------------------------------------------------------------------------------- formulas
 
 
-def _in_top(rows: Floats, targets: Integers, k: int) -> Booleans:
-    """Whether the right class is among the first `k` when classes are sorted by probability, then by position."""
+def _rank(rows: Floats, targets: Integers) -> Integers:
+    """Position of the right class, from 0, when classes are sorted by probability, then by position."""
     own = np.take_along_axis(rows, targets[:, None], axis=1)
     before = np.arange(rows.shape[1]) < targets[:, None]
-    inside: Booleans = ((rows > own) | ((rows == own) & before)).sum(axis=1) < k
-    return inside
+    rank: Integers = ((rows > own) | ((rows == own) & before)).sum(axis=1, dtype=np.int64)
+    return rank
 
 
 def _share(correct: Booleans) -> float:

@@ -27,6 +27,20 @@ DEFAULT_TEMPLATE = "a photo of a {}."  # the paper's default prompt, section 3.1
 # "a(n) {}" in a template becomes "a" or "an" by the sound of the label.
 ARTICLE = "a(n) "
 
+# Names of metrics -> what they are called. `zeroshot.metrics` says what they are; a prompt set names the one that its
+# data set's results are published by.
+METRICS = {
+    "top_1": "top-1 accuracy",
+    "top_5": "top-5 accuracy",
+    "mean_of_top_1_and_top_5": "mean of top-1 and top-5 accuracy",
+    "mean_per_class_recall": "mean per-class recall",
+    "macro_f1": "macro F1",
+    "mean_average_precision": "mean average precision",
+    "voc2007_mean_average_precision": "11-point mean average precision",
+    "roc_auc": "area under the ROC curve",
+    "expected_calibration_error": "expected calibration error",
+}
+
 LabelsLike: TypeAlias = "Iterable[str] | Mapping[str, str | Sequence[str]] | Labels"
 PromptsLike: TypeAlias = (
     "str | os.PathLike[str] | Sequence[str] | Mapping[str, Sequence[str]] | Callable[[str], Sequence[str]] | PromptSet"
@@ -52,6 +66,11 @@ class PromptSet:
         ``label -> list of prompts``, in place of templates.
     name, title, source, license, order : str
         Where the set comes from and how its classes are ordered. They are not part of `digest`.
+    metric : str
+        A key of `METRICS`: by which results on the data set are published. Empty if nothing is said. Not part of
+        `digest`.
+    data : str
+        Where the images are to be had. Not part of `digest`.
 
     Raises
     ------
@@ -76,6 +95,8 @@ class PromptSet:
     source: str = ""
     license: str = ""
     order: str = ""
+    metric: str = ""
+    data: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.templates, str):
@@ -92,6 +113,8 @@ class PromptSet:
             check_template(template)
         for label, prompts in self.written:
             _check_prompts(prompts, f"the prompts of the label {label!r} are {prompts!r}")
+        if self.metric and self.metric not in METRICS:
+            raise PromptError(f"metric is {self.metric!r}; expected one of {', '.join(METRICS)}")
         if self.synonyms and len(self.synonyms) != len(self.classes):
             raise PromptError(
                 f"prompt set {self.name!r} has synonyms for {len(self.synonyms)} of {len(self.classes)} classes; "
@@ -449,10 +472,11 @@ def _from_json(data: object, name: str) -> PromptSet:
 
 def _from_toml(data: dict[str, Any], name: str) -> PromptSet:
     known = {"templates", "classes", "title", "source", "license", "order", "base", "indices", "prompts"}
+    known |= {"metric", "data"}
     unknown = sorted(data.keys() - known)
     if unknown:
         raise PromptError(f"has unknown keys {', '.join(unknown)}; expected only {', '.join(sorted(known))}")
-    for key in ("title", "source", "license", "order"):
+    for key in ("title", "source", "license", "order", "metric", "data"):
         if not isinstance(data.get(key, ""), str):
             raise PromptError(f"{key} is {data[key]!r}; expected text")
     if not isinstance(data.get("prompts", {}), dict):
@@ -477,6 +501,8 @@ def _from_toml(data: dict[str, Any], name: str) -> PromptSet:
         source=data.get("source", ""),
         license=data.get("license", ""),
         order=data.get("order", ""),
+        metric=data.get("metric", ""),
+        data=data.get("data", ""),
     )
 
 

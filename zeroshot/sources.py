@@ -117,7 +117,7 @@ class Sources:
         if (table := _TABLE.fullmatch(name)) is not None:
             yield from _rows(name, table["path"], table["column"], skip)
         elif name.lower().endswith(_TAR_SUFFIXES):
-            yield from self._members(name, skip)
+            yield from archive_items(name, self._is_wanted, self.passed_over, skip=skip)
         elif "://" not in name:
             yield from self._below(name, _list_folder) if Path(name).is_dir() else [Item(name, name)]
         else:
@@ -148,30 +148,6 @@ class Sources:
                 yield from self._below(path, list_folder, above | {identity})
             elif self._is_wanted(name):
                 yield Item(path, path)
-
-    def _members(self, archive: str, skip: int) -> Iterator[Item]:
-        # A plain archive on a disk is read where the image lies, by who decodes it; any other one from front to end.
-        is_plain = archive.lower().endswith(".tar") and "://" not in archive
-        count = 0
-        try:
-            with (
-                _open(archive) as file,
-                tarfile.open(fileobj=file, mode="r:" if is_plain else "r|*", tarinfo=_Member) as tar,
-            ):
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # it would keep every one
-                    if member.islnk() or member.issym():
-                        self.passed_over["link"] += 1
-                    elif member.isreg() and self._is_wanted(member.name):
-                        name, count = f"{archive}#{member.name}", count + 1
-                        if count <= skip:
-                            yield Item(name, None)
-                        elif is_plain:
-                            yield Item(name, functools.partial(_read_extent, archive, member.offset_data, member.size))
-                        else:
-                            yield from _extract(tar, member, name)
-        except _DAMAGE as error:
-            yield _broken(archive, error)
 
     def _is_wanted(self, path: str) -> bool:
         *folders, name = path.split("/")
@@ -207,11 +183,18 @@ def _names(specification: str) -> Iterator[str]:
         return
     table = _TABLE.fullmatch(specification)
     column = f":{table['column']}" if table and table["column"] else ""
-    for name in _expand(specification.removesuffix(column)):
+    for name in expand_pattern(specification.removesuffix(column)):
         yield name + column
 
 
-def _expand(pattern: str) -> Iterator[str]:
+def expand_pattern(pattern: str) -> Iterator[str]:
+    """Yield what a pattern stands for, or the name itself if it is none.
+
+    Raises
+    ------
+    ImageNotFoundError
+        If nothing matches.
+    """
     is_remote = "://" in pattern
     pattern = pattern if is_remote else os.path.expanduser(pattern)  # noqa: PTH111  (Path would drop "./" from names)
     if not is_remote and os.path.lexists(pattern):
@@ -222,7 +205,7 @@ def _expand(pattern: str) -> Iterator[str]:
         width = max(len(first), len(last)) if padded else 0
         step = 1 if int(first) <= int(last) else -1
         for number in range(int(first), int(last) + step, step):
-            yield from _expand(f"{pattern[: braces.start()]}{number:0{width}}{pattern[braces.end() :]}")
+            yield from expand_pattern(f"{pattern[: braces.start()]}{number:0{width}}{pattern[braces.end() :]}")
     elif glob.has_magic(pattern) and not _is_web(pattern):
         matches = _glob_remote(pattern) if is_remote else glob.glob(pattern, recursive=True)  # noqa: PTH207
         if not matches:
@@ -336,6 +319,51 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
+def archive_items(
+    archive: str, is_wanted: Callable[[str], bool], passed_over: Counter[str], *, skip: int = 0
+) -> Iterator[Item]:
+    """Yield the members of an archive, in order, each under the name ``archive#member``.
+
+    Parameters
+    ----------
+    archive : str
+        Path or URL.
+    is_wanted : callable
+        Takes the name of a member that is a file; others are counted in `passed_over`.
+    passed_over : Counter of str
+    skip : int
+        How many at the front are named only.
+
+    Yields
+    ------
+    Item
+        With the bytes, or a function that reads them. Where the archive is damaged one that bears its name, and raises
+        an `ImageError`.
+    """
+    # A plain archive on a disk is read where the image lies, by who decodes it; any other one from front to end.
+    is_plain = archive.lower().endswith(".tar") and "://" not in archive
+    count = 0
+    try:
+        with (
+            _open(archive) as file,
+            tarfile.open(fileobj=file, mode="r:" if is_plain else "r|*", tarinfo=_Member) as tar,
+        ):
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # it would keep every one
+                if member.islnk() or member.issym():
+                    passed_over["link"] += 1
+                elif member.isreg() and is_wanted(member.name):
+                    name, count = f"{archive}#{member.name}", count + 1
+                    if count <= skip:
+                        yield Item(name, None)
+                    elif is_plain:
+                        yield Item(name, functools.partial(_read_extent, archive, member.offset_data, member.size))
+                    else:
+                        yield from _extract(tar, member, name)
+    except _DAMAGE as error:
+        yield _broken(archive, error)
+
+
 def _open(path: str) -> Any:
     if "://" not in path:
         return Path(path).open("rb")
@@ -373,12 +401,35 @@ def _rows(specification: str, path: str, column: str | None, skip: int) -> Itera
                     continue
                 for batch in table.iter_batches(_ROWS_PER_READ, row_groups=[group], columns=[column]):
                     for cell in batch.column(0):
-                        yield Item(f"{specification}#{row}", None if row < skip else _image(cell.as_py()))
+                        yield Item(f"{specification}#{row}", None if row < skip else image_cell(cell.as_py()))
                         row += 1
     except OptionError:
         raise
     except (*_DAMAGE, pyarrow.ArrowException) as error:
         yield _broken(specification, error)
+
+
+def table_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
+    """Yield the cells of some columns of a Parquet table, row by row.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    MissingExtraError
+        If pyarrow is not installed.
+    """
+    pyarrow, parquet = import_parquet()
+    try:
+        with _open(path) as file:
+            table = parquet.ParquetFile(file, buffer_size=_READ_AHEAD)
+            for batch in table.iter_batches(_ROWS_PER_READ, columns=list(dict.fromkeys(columns))):
+                for cells in zip(*(batch.column(column) for column in columns), strict=True):
+                    yield [cell.as_py() for cell in cells]
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(f"no table at {path!r}; check the path") from error
+    except (*_DAMAGE, pyarrow.ArrowException) as error:
+        raise ImageError(f"{path!r} cannot be read: {error}; is it damaged or cut short?") from error
 
 
 def _image_column(pyarrow: Any, schema: Any, column: str | None, specification: str) -> str:
@@ -398,7 +449,8 @@ def _image_column(pyarrow: Any, schema: Any, column: str | None, specification: 
     raise OptionError(f"{specification} has {len(found)} columns of images ({names}); name one: table.parquet:column")
 
 
-def _image(cell: Any) -> Any:
+def image_cell(cell: Any) -> Any:
+    """Return what a cell of a table holds as `open_image` takes it; structs are those of Hugging Face datasets."""
     if isinstance(cell, dict):
         return cell["bytes"] if cell.get("bytes") is not None else cell.get("path")
     return cell
