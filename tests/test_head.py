@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -535,3 +536,84 @@ def test_sixteen_processes_build_one_head(fake: Any) -> None:
 def test_every_error_is_one_of_ours() -> None:
     assert issubclass(HeadError, ZeroShotError)
     assert issubclass(HeadError, ValueError)
+
+
+# ---------------------------------------------------------------------------------- biases, features, temperatures
+
+
+def other_head(**settings: Any) -> Head:
+    weight = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    return Head(weight, ("a", "b", "c"), 3.0, None, "m", "f", **settings)
+
+
+def test_logits_with_biases_and_a_temperature() -> None:
+    bias = torch.tensor([0.5, -1.0, 2.0])
+    rows = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
+    expected = (3 * rows @ other_head().weight.T + bias) / 4
+    torch.testing.assert_close(other_head(bias=bias, temperature=4.0).logits(rows), expected)
+    torch.testing.assert_close(
+        Head(other_head().weight, ("a", "b", "c"), 3.0, -6.0, "m", "f", bias=bias, temperature=4.0).logits(rows),
+        expected - 1.5,
+    )
+
+
+def test_save_and_load_give_biases_and_temperatures_back(tmp_path: Path) -> None:
+    head = other_head(bias=torch.tensor([0.5, -1.0, 2.0]), space="features", temperature=1.75, origin="by hand")
+    head.save(tmp_path / "head")
+    again = Head.load(tmp_path / "head")
+    assert torch.equal(again.bias, head.bias)  # type: ignore[arg-type]
+    assert (again.space, again.temperature, again.origin, again.contents) == (
+        ("features", 1.75, "by hand", head.contents)
+    )
+    assert repr(again) == "<Head: 3 classes (a, b, c), 2-d features, for 'm', by hand, temperature 1.75>"
+
+
+def test_a_changed_bias_in_the_file_is_damage(tmp_path: Path) -> None:
+    other_head(bias=torch.tensor([0.5, -1.0, 2.0])).save(tmp_path / "head")
+    with safetensors.safe_open(tmp_path / "head", framework="pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    for changed in ({"weight": tensors["weight"]}, tensors | {"bias": tensors["bias"] + 1}):
+        safetensors.torch.save_file(changed, tmp_path / "head", metadata=metadata)
+        with pytest.raises(HeadError, match="is damaged"):
+            Head.load(tmp_path / "head")
+
+
+def test_files_of_the_format_before_are_read(tmp_path: Path) -> None:
+    """As release 0.1 wrote them: no bias, embeddings, no temperature."""
+    head = other_head()
+    names = ("labels", "logit_scale", "logit_bias", "model", "fingerprint", "templates", "background", "digest")
+    text = json.dumps({name: getattr(head, name) for name in names})
+    checksum = hashlib.sha256(head.weight.numpy().tobytes() + text.encode()).hexdigest()
+    metadata = {"format": "zeroshot-head/2", "sha256": checksum, "head": text}
+    safetensors.torch.save_file({"weight": head.weight}, tmp_path / "old", metadata=metadata)
+    again = Head.load(tmp_path / "old")
+    assert (again.bias, again.space, again.temperature, again.contents) == (None, "embeddings", 1.0, head.contents)
+    metadata["format"] = "zeroshot-head/4"
+    safetensors.torch.save_file({"weight": head.weight}, tmp_path / "new", metadata=metadata)
+    with pytest.raises(HeadError, match=r"has the format 'zeroshot-head/4'; this release reads .*zeroshot-head/3"):
+        Head.load(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bias": torch.zeros(2)}, r"bias has shape \(2,\) for 3 rows"),
+        ({"bias": torch.zeros(3, 1)}, r"bias has shape \(3, 1\)"),
+        ({"space": "pixels"}, "space is 'pixels'"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+    ],
+)
+def test_settings_that_make_no_head(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(HeadError, match=message):
+        other_head(**settings)
+
+
+def test_whatever_decides_changes_the_contents() -> None:
+    bias = torch.tensor([0.5, -1.0, 2.0])
+    heads = [other_head(), other_head(bias=bias), other_head(bias=bias + 1), other_head(temperature=2.0)]
+    heads += [other_head(space="features"), other_head(background=0, origin="told")]
+    contents = [head.contents for head in heads]
+    assert len(set(contents)) == 5
+    assert contents[-1] == contents[0]  # what is for people to read decides nothing

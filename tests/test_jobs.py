@@ -127,7 +127,7 @@ def test_the_record_says_what_the_file_was_made_of(
     assert job["sources"] == SOURCES
     assert (job["labels"], job["templates"]) == (LABELS, ["a photo of a {}."])
     assert (job["model"], job["encoder"]) == (classifier.encoder.name, classifier.encoder.fingerprint)
-    assert (job["head"], job["top_k"], job["threshold"]) == (classifier.head.digest, 2, 0.0)
+    assert (job["head"], job["top_k"], job["threshold"]) == (classifier.head.contents, 2, 0.0)
 
 
 @pytest.mark.parametrize(

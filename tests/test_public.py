@@ -22,14 +22,15 @@ PACKAGE = Path(zeroshot.__file__).parent
 LEVELS = [
     {"errors", "threads"},
     {"cache", "files", "article", "formats", "metrics", "weights"},
-    {"prompts", "tokenizer", "image", "results"},
+    {"prompts", "tokenizer", "image", "results", "figures"},
     {"nets", "lint", "gallery", "matching", "tokenizer_file", "adapters"},
     {"encoder", "prefix", "layouts"},
     {"checkpoints", "registry", "stream"},
     {"clip", "sources", "embeddings"},
     {"head", "labelled"},
     {"classifier", "weighting", "report"},
-    {"compare", "jobs", "engines", "evaluation"},
+    {"compare", "jobs", "engines", "evaluation", "probe"},
+    {"fewshot", "calibration"},
     {"cli"},
     {"__main__"},
 ]

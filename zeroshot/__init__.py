@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zeroshot.evaluation import evaluate as evaluate
     from zeroshot.head import Head as Head
     from zeroshot.head import build_head as build_head
+    from zeroshot.probe import fit_probe as fit_probe
     from zeroshot.prompts import PromptSet as PromptSet
     from zeroshot.prompts import available_prompts as available_prompts
     from zeroshot.prompts import load_prompts as load_prompts
@@ -47,6 +48,7 @@ _HOME = {
     "build_head": "zeroshot.head",
     "classify": "zeroshot.classifier",
     "evaluate": "zeroshot.evaluation",
+    "fit_probe": "zeroshot.probe",
     "load": "zeroshot.clip",
     "load_prompts": "zeroshot.prompts",
 }
@@ -68,6 +70,7 @@ __all__ = [
     "engines",
     "errors",
     "evaluate",
+    "fit_probe",
     "load",
     "load_prompts",
     "metrics",

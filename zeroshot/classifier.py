@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zeroshot.cache import file_stamps
 from zeroshot.clip import ClipEncoder, Precision, load
-from zeroshot.encoder import Encoder, check_encoder
+from zeroshot.encoder import Encoder, FeatureEncoder, check_encoder, feature_encoder
 from zeroshot.errors import CheckpointError, HeadError, OptionError, ZeroShotError, check_positive
 from zeroshot.files import find_weights
 from zeroshot.head import Head, build_head
@@ -206,6 +206,7 @@ class Classifier:
     Attributes
     ----------
     encoder : Encoder
+        That of the head's embeddings, or of its features.
     head : Head
 
     Examples
@@ -260,6 +261,8 @@ class Classifier:
         if not isinstance(head, Head):
             head = Head.load(os.fspath(head))
         encoder = as_encoder(head.model if model is None else model, device=device, dtype=dtype)
+        if head.space == "features":
+            encoder = feature_encoder(encoder)
         _check_fits(head, encoder)
         classifier = cls.__new__(cls)
         classifier.encoder, classifier.head = encoder, head
@@ -421,9 +424,10 @@ class Classifier:
 
     def _replicas(self, devices: Sequence[str | torch.device]) -> list[Encoder]:
         """The encoder on each of several devices."""
-        if not isinstance(self.encoder, ClipEncoder):
+        base = self.encoder.base if isinstance(self.encoder, FeatureEncoder) else self.encoder
+        if not isinstance(base, ClipEncoder):
             raise OptionError(
-                f"devices were given for an encoder of type {type(self.encoder).__name__}, which cannot be copied from "
+                f"devices were given for an encoder of type {type(base).__name__}, which cannot be copied from "
                 "here; give zeroshot.stream.embed_stream several encoders, or leave `devices` out"
             )
         if isinstance(devices, (str, torch.device)):
@@ -433,7 +437,8 @@ class Classifier:
             if str(device) == str(self.encoder.device):
                 replicas.append(self.encoder)
                 continue
-            replicas.append(as_encoder(self.encoder.name, device=device, dtype=self.encoder.dtype))
+            replica = as_encoder(base.name, device=device, dtype=base.dtype)
+            replicas.append(feature_encoder(replica) if self.head.space == "features" else replica)
             _check_fits(self.head, replicas[-1])
         return replicas
 

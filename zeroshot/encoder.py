@@ -6,7 +6,7 @@ members can be passed as ``model``; nothing above this module knows a network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -74,3 +74,107 @@ def check_encoder(model: object) -> Encoder:
             "'mini', a path, or an object with the members of zeroshot.Encoder"
         )
     return cast(Encoder, model)
+
+
+# ------------------------------------------------------------------------------------------------------- features
+
+
+class FeatureEncoder:
+    """The features of an encoder in the place of its embeddings, so that all that takes an encoder of images takes it.
+
+    Made by `feature_encoder`. Its "embeddings" are what `encode_features` gives: not normalised, and of no use with
+    texts. Its fingerprint is another than that of the encoder, so that neither is taken for the other.
+
+    Attributes
+    ----------
+    base : Encoder
+        The encoder whose features they are.
+    name : str
+        That of `base`: what to load to get it again.
+    dim : int
+        Size of the features.
+    device : torch.device
+    logit_scale : float
+        1: a head for features has its own.
+    logit_bias : None
+    fingerprint : str
+    """
+
+    logit_scale = 1.0
+    logit_bias = None
+
+    def __init__(self, base: Any) -> None:
+        self.base = base
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.base!r}>"
+
+    @property
+    def name(self) -> str:
+        return cast(str, self.base.name)
+
+    @property
+    def dim(self) -> int:
+        return cast(int, self.base.feature_dim)
+
+    @property
+    def device(self) -> torch.device:
+        return cast(torch.device, self.base.device)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.base.fingerprint}-features"
+
+    def encode_images(self, images: Any) -> Tensor:
+        """Return features of images: (n_images, dim) float32, not normalised, on `device`."""
+        return cast(Tensor, self.base.encode_features(images))
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Raise an `InputTypeError`: texts have no features to compare with."""
+        raise InputTypeError(
+            f"the features of {self.name!r} are compared with no text; expected a head that was fitted on images, by "
+            "zeroshot.fit_probe, or the encoder itself for a head of names"
+        )
+
+
+class FeaturePixelEncoder(FeatureEncoder):
+    """A `FeatureEncoder` that leaves the preprocessing to the threads of a stream."""
+
+    @property
+    def preprocess(self) -> Callable[[Any], Any]:
+        """That of `base`."""
+        return cast(Callable[[Any], Any], self.base.preprocess)
+
+    def encode_pixels(self, pixels: Any) -> Tensor:
+        """Return features of preprocessed images: (n_images, dim) float32, not normalised, on `device`."""
+        return cast(Tensor, self.base.features_of_pixels(pixels))
+
+
+def has_features(encoder: object) -> bool:
+    """Whether an encoder gives features besides embeddings, as those of `load` and of `zeroshot.adapters` do."""
+    return hasattr(encoder, "encode_features") and hasattr(encoder, "feature_dim")
+
+
+def feature_encoder(encoder: Encoder | FeatureEncoder) -> FeatureEncoder:
+    """Return an encoder whose images are embedded as their features; one that is such already as it is.
+
+    Raises
+    ------
+    InputTypeError
+        If the encoder has no `encode_features` and `feature_dim`.
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> feature_encoder(zeroshot.load("mini")).encode_images("examples/images/cat.jpg").shape
+    torch.Size([1, 1280])
+    """
+    if isinstance(encoder, FeatureEncoder):
+        return encoder
+    if not has_features(encoder):
+        raise InputTypeError(
+            f"the encoder is of type {type(encoder).__name__}, which lacks encode_features and feature_dim; expected "
+            "an encoder of zeroshot.load or zeroshot.adapters, or a head for embeddings"
+        )
+    is_apart = hasattr(encoder, "preprocess") and hasattr(encoder, "features_of_pixels")
+    return FeaturePixelEncoder(encoder) if is_apart else FeatureEncoder(encoder)

@@ -10,11 +10,12 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import safetensors
 import safetensors.torch
@@ -27,15 +28,20 @@ from zeroshot.encoder import Encoder, check_encoder
 from zeroshot.errors import HeadError, InputTypeError, LabelError
 from zeroshot.prompts import Labels, LabelsLike, PromptsLike, as_prompt_set, parse_labels
 
-FORMAT = "zeroshot-head/2"
+FORMAT = "zeroshot-head/3"
+# Those of before have no bias of classes, are for embeddings, and are not calibrated: as the defaults say.
+_READABLE = ("zeroshot-head/2", FORMAT)
+# What a head reads: L2-normalised embeddings, or features, which are not normalised.
+Space = Literal["embeddings", "features"]
 # Prompts that are embedded at once: bounds memory, and leaves the encoder enough to sort into full batches.
 _PROMPTS_PER_CHUNK = 4096
 _PROGRESS_AFTER_SECONDS = 2.0
+_DECISIVE = ("labels", "logit_scale", "logit_bias", "background", "space", "temperature", "fingerprint")
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A linear classifier over embeddings.
+    """A linear classifier over embeddings: ``(logit_scale * embeddings @ weight.T + bias + logit_bias) / temperature``.
 
     Attributes
     ----------
@@ -44,7 +50,7 @@ class Head:
     labels : tuple of str
         Class names, one for each of the first rows; names may repeat.
     logit_scale : float
-        Factor on ``embeddings @ weight.T``.
+        Factor on ``embeddings @ weight.T``; 1 for a probe that was fitted from nothing.
     logit_bias : float or None
         Added after scaling; only for checkpoints that were trained with a sigmoid.
     model : str
@@ -56,7 +62,16 @@ class Head:
     background : int
         How many rows after those of `labels` stand for none of them.
     digest : str
-        SHA-256 over everything that the head was made from; its key in the cache.
+        SHA-256 over everything that the head was made from; its key in the cache. Empty for heads that are kept
+        nowhere.
+    bias : Tensor of shape (n_classes + background,), float32, or None
+        Added for each class after scaling: the intercepts of a probe. On the CPU.
+    space : {"embeddings", "features"}
+        What the head reads: L2-normalised embeddings of `encode_images`, or what `encode_features` gives.
+    temperature : float
+        What the logits are divided by, above 0; `zeroshot.calibration` fits it. It changes no ranking of classes.
+    origin : str
+        How a head was made that no text tower made, for people to read; empty for one of names.
     """
 
     weight: Tensor
@@ -68,6 +83,10 @@ class Head:
     templates: tuple[str, ...] = ()
     background: int = 0
     digest: str = ""
+    bias: Tensor | None = None
+    space: Space = "embeddings"
+    temperature: float = 1.0
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or len(self.weight) != len(self.labels) + self.background:
@@ -75,20 +94,61 @@ class Head:
                 f"weight has shape {tuple(self.weight.shape)} for {len(self.labels)} labels and {self.background} "
                 "background classes; expected (n_classes + background, dim)"
             )
+        if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
+            raise HeadError(
+                f"bias has shape {tuple(self.bias.shape)} for {len(self.weight)} rows of weight; expected one number "
+                "for each"
+            )
+        if self.space not in get_args(Space):
+            raise HeadError(f"space is {self.space!r}; expected one of {', '.join(get_args(Space))}")
+        if not (isinstance(self.temperature, (int, float)) and 0 < self.temperature < math.inf):
+            raise HeadError(f"temperature is {self.temperature!r}; expected a number above 0")
 
     def __repr__(self) -> str:
         shown = ", ".join(self.labels[:4]) + (", …" if len(self.labels) > 4 else "")
-        return f"<Head: {len(self.labels)} classes ({shown}), {self.weight.shape[1]}-d, for {self.model!r}>"
+        kind = f"{self.weight.shape[1]}-d" + (" features" if self.space == "features" else "")
+        origin = f", {self.origin}" if self.origin else ""
+        heat = f", temperature {self.temperature:.3g}" if self.temperature != 1 else ""
+        return f"<Head: {len(self.labels)} classes ({shown}), {kind}, for {self.model!r}{origin}{heat}>"
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Score embeddings: (n_images, dim) -> (n_images, n_classes) float32, scaled and biased, before the softmax."""
+        """Score embeddings: (n_images, dim) -> (n_images, n_classes) float32, before the softmax.
+
+        Parameters
+        ----------
+        embeddings : Tensor of shape (n_images, dim)
+            What `space` says: embeddings, or features.
+
+        Raises
+        ------
+        HeadError
+            If they have another size.
+        """
         dim = self.weight.shape[1]
         if embeddings.shape[-1] != dim:
+            wanted = f"features of encode_features, {dim}" if self.space == "features" else f"{dim}"
             raise HeadError(
-                f"embeddings have {embeddings.shape[-1]} dimensions; the head of {self.model!r} expects {dim}"
+                f"embeddings have {embeddings.shape[-1]} dimensions; the head of {self.model!r} expects {wanted}"
             )
         scores = self.logit_scale * (embeddings.float() @ self.weight.to(embeddings.device).T)
-        return scores if self.logit_bias is None else scores + self.logit_bias
+        if self.bias is not None:
+            scores = scores + self.bias.to(scores.device)
+        if self.logit_bias is not None:
+            scores = scores + self.logit_bias
+        return scores if self.temperature == 1 else scores / self.temperature
+
+    @property
+    def contents(self) -> str:
+        """SHA-256 over all that decides what the head says of an image."""
+        weight, bias, settings = self._parts()
+        return _checksum(weight, bias, json.dumps({key: settings[key] for key in _DECISIVE}))
+
+    def _parts(self) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+        """What goes into the file: weight and bias as they are stored, and the settings."""
+        weight = self.weight.detach().cpu().float().clone(memory_format=torch.contiguous_format)
+        bias = None if self.bias is None else self.bias.detach().cpu().float().clone()
+        names = [field.name for field in fields(self) if field.name not in ("weight", "bias")]
+        return weight, bias, {name: getattr(self, name) for name in names}
 
     def probabilities(self, embeddings: Tensor, *, multi_label: bool = False) -> Tensor:
         """Score embeddings: (n_images, dim) -> (n_images, n_labels) float32 in [0, 1], without the background classes.
@@ -107,12 +167,12 @@ class Head:
         OSError
             If the folder cannot be written.
         """
-        weight = self.weight.detach().cpu().float().clone(memory_format=torch.contiguous_format)
-        settings = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "weight"}
+        weight, bias, settings = self._parts()
         text = json.dumps(settings)
-        metadata = {"format": FORMAT, "sha256": _checksum(weight, text), "head": text}
+        metadata = {"format": FORMAT, "sha256": _checksum(weight, bias, text), "head": text}
+        tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
         write_atomically(
-            Path(path), lambda temporary: safetensors.torch.save_file({"weight": weight}, temporary, metadata=metadata)
+            Path(path), lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata=metadata)
         )
 
     @classmethod
@@ -127,14 +187,20 @@ class Head:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
+                if metadata.get("format", "").partition("/")[0] != FORMAT.partition("/")[0]:
                     raise HeadError(f"{path} is not a head of this library; expected a file that Head.save wrote")
+                if metadata["format"] not in _READABLE:
+                    raise HeadError(
+                        f"{path} has the format {metadata['format']!r}; this release reads {', '.join(_READABLE)}: "
+                        "build the head again, or take the release that wrote it"
+                    )
                 weight = file.get_tensor("weight").clone()  # not mapped: the file may be replaced while it is in use
-            if metadata.get("sha256") != _checksum(weight, metadata["head"]):
+                bias = file.get_tensor("bias").clone() if "bias" in file.keys() else None  # noqa: SIM118
+            if metadata.get("sha256") != _checksum(weight, bias, metadata["head"]):
                 raise HeadError(f"{path} is damaged: its checksum does not fit; build it again")
             settings: dict[str, Any] = json.loads(metadata["head"])
             settings |= {key: tuple(settings[key]) for key in ("labels", "templates")}
-            return cls(weight=weight, **settings)
+            return cls(weight=weight, bias=bias, **settings)
         except HeadError:
             raise
         except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
@@ -280,5 +346,9 @@ def _digest(fingerprint: str, names: Sequence[str], background: int, expanded: S
     return digest.hexdigest()
 
 
-def _checksum(weight: Tensor, settings: str) -> str:
-    return hashlib.sha256(weight.numpy().tobytes() + settings.encode()).hexdigest()
+def _checksum(weight: Tensor, bias: Tensor | None, settings: str) -> str:
+    digest = hashlib.sha256(weight.numpy().tobytes())
+    if bias is not None:
+        digest.update(bias.numpy().tobytes())
+    digest.update(settings.encode())
+    return digest.hexdigest()

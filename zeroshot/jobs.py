@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sys
 import time
@@ -20,7 +19,6 @@ from zeroshot.embeddings import EMBEDDING_ENDINGS, Embeddings, Storage, embeddin
 from zeroshot.encoder import Encoder
 from zeroshot.errors import HeadError, ZeroShotError, check_positive
 from zeroshot.formats import Csv, Format, JsonLines, Parquet, Row, import_parquet
-from zeroshot.head import Head
 from zeroshot.results import Results, check_target
 from zeroshot.sources import Sources
 from zeroshot.stream import Embedded, embed_stream
@@ -128,7 +126,7 @@ def classify_files(
         "encoder": classifier.encoder.fingerprint,
         "labels": head.labels,
         "templates": head.templates,
-        "head": head.digest or _digest(head),
+        "head": head.contents,
         "top_k": top_k,
         "threshold": threshold,
         "multi_label": classifier.multi_label,
@@ -301,9 +299,3 @@ def _failure(error: ZeroShotError | None) -> Row:
 
 def _names(given: Sources | Embeddings) -> list[str]:
     return [str(given.path)] if isinstance(given, Embeddings) else list(given.specifications)
-
-
-def _digest(head: Head) -> str:
-    """What a head of one's own is known by: its rows and settings."""
-    settings = repr((head.labels, head.logit_scale, head.logit_bias, head.background))
-    return hashlib.sha256(head.weight.cpu().numpy().tobytes() + settings.encode()).hexdigest()

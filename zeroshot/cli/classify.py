@@ -45,6 +45,7 @@ def add_parser(commands: Commands) -> None:
     )
     classify.add_argument("--labels", nargs="+", metavar="NAME", help="names of the classes (after the images)")
     add_labels_file(classify)
+    classify.add_argument("--head", type=Path, metavar="FILE", help="a saved head or probe, in place of labels")
     add_model(classify)
     classify.add_argument("--prompts", metavar="PROMPTS", help="name of a prompt set, a file, or a template with {}")
     classify.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show (default 5)")
@@ -93,24 +94,30 @@ def _classify(arguments: argparse.Namespace) -> int:
     if arguments.out and arguments.format:
         arguments.usage_error("--format is for what is printed; the ending of --out says how it is written")
     labels, options = read_labels(arguments), model_options(arguments)
+    if arguments.head and (labels or arguments.prompts or arguments.background):
+        arguments.usage_error("--head has its own classes; it goes without labels, prompts and background")
     embeddings = None
     if arguments.embeddings:
         from zeroshot.embeddings import Embeddings
 
         embeddings = Embeddings.load(arguments.embeddings)
-        options.setdefault("model", embeddings.model)
+        if not arguments.head:
+            options.setdefault("model", embeddings.model)
     if arguments.out:  # before a checkpoint is fetched or loaded
         from zeroshot.jobs import RESULT_ENDINGS, classify_files
         from zeroshot.results import check_target
 
         check_target(arguments.out, RESULT_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
-    classifier = zeroshot.Classifier(
-        labels,
-        prompts=arguments.prompts,
-        background=arguments.background,
-        multi_label=arguments.multi_label,
-        **options,
-    )
+    if arguments.head:
+        classifier = zeroshot.Classifier.from_head(arguments.head, multi_label=arguments.multi_label, **options)
+    else:
+        classifier = zeroshot.Classifier(
+            labels,
+            prompts=arguments.prompts,
+            background=arguments.background,
+            multi_label=arguments.multi_label,
+            **options,
+        )
     shown = {"top_k": arguments.top_k, "threshold": arguments.threshold}
     if arguments.out:
         sources = arguments.images if embeddings is None else embeddings
