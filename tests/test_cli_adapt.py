@@ -105,7 +105,7 @@ def test_a_head_is_calibrated(photos: Path, tmp_path: Path, capsys: pytest.Captu
         (["probe", "DATA", "--out", "x", "--prompts", "photo"], 2, "go with --from-zero-shot"),
         (["calibrate", "DATA", "--head", "x", "--prompts", "photo"], 2, "--head stands in the place"),
         (["classify", "x.jpg", "--head", "x", "--prompts", "photo"], 2, "--head has its own classes"),
-        (["probe", "nowhere", "--out", "x", *MINI], 1, "no folder at 'nowhere'"),
+        (["probe", "nowhere", "--out", "x", *MINI], 1, "no folder or list at 'nowhere'"),
         (["calibrate", "DATA", "--head", "nowhere"], 1, "nowhere"),
         (["fewshot", "DATA", "--shots", "none"], 2, "'none' is not a whole number"),
     ],
