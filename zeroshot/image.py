@@ -12,10 +12,10 @@ import io
 import math
 import os
 import urllib.parse
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias, get_args
+from typing import IO, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear"]
 
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # Pixels of an image after its resize and before the crop, above which only the crop is computed.
 _LARGEST_RESULT = 64_000_000
@@ -57,6 +58,10 @@ class Preprocess:
         ``longest``: the longer side to `size`, then bars of `fill`.
     fill : int
         Grey value of the bars, 0 to 255.
+    approximate : bool
+        Decode large JPEGs at a half, a quarter or an eighth of their size, to at least twice what is needed, and
+        resize nothing but what the crop keeps. Not part of the `repr`, nor of an encoder's fingerprint: texts stay the
+        same, and embeddings of images do but for what `zeroshot.load` says.
 
     Raises
     ------
@@ -70,6 +75,7 @@ class Preprocess:
     interpolation: Interpolation = "bicubic"
     resize_mode: ResizeMode = "shortest"
     fill: int = 0
+    approximate: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -103,6 +109,8 @@ class Preprocess:
 
     def pixels(self, image: Any) -> npt.NDArray[np.uint8]:
         """Decode, resize and crop one image: ndarray of shape (H, W, 3), uint8, channels R, G, B."""
+        if self.approximate:
+            return np.asarray(self._resize_approximately(_open(image, enough=self._enough)))
         return np.asarray(self.resize(open_image(image)))
 
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -110,32 +118,52 @@ class Preprocess:
         scale = 1 / (255 * np.asarray(self.std, dtype=np.float64))
         offset = -np.asarray(self.mean, dtype=np.float64) / np.asarray(self.std, dtype=np.float64)
         channels_first = np.moveaxis(pixels, -1, -3)
-        out = np.multiply(channels_first, scale.astype(np.float32)[:, None, None], dtype=np.float32)
+        # NumPy would keep the order of the pixels in memory, and take five times as long.
+        out = np.empty(channels_first.shape, dtype=np.float32)
+        np.multiply(channels_first, scale.astype(np.float32)[:, None, None], out=out, dtype=np.float32)
         out += offset.astype(np.float32)[:, None, None]
         return out
 
     def resize(self, image: Image.Image) -> Image.Image:
-        """Resize and crop an RGB image to `size`."""
+        """Resize and crop an RGB image to `size`; exactly, whatever `approximate` says."""
         height, width = self.size
         resampling = _RESAMPLING[self.interpolation]
-        if self.resize_mode == "squash":
-            return image if image.size == (width, height) else image.resize((width, height), resampling)
-        ratios = (image.width / width, image.height / height)
-        if self.resize_mode == "shortest" and height == width:
-            # torchvision's rule, integers all the way: the longer side is cut off, not rounded.
-            short, long = sorted(image.size)
-            scaled = int(height * long / short)
-            target = (height, scaled) if image.width <= image.height else (scaled, height)
-        else:
-            # open_clip's rule for the other cases rounds.
-            ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
-            target = (round(image.width / ratio), round(image.height / ratio))
-        target = (max(target[0], 1), max(target[1], 1))  # a line of one pixel stays one pixel wide
+        target = self._target(image.size)
         if target[0] * target[1] > _LARGEST_RESULT:
-            return _resize_centre(image, target, (width, height), resampling)
+            return _resize_centre(image, image.size, target, (width, height), resampling)
         if image.size != target:
             image = image.resize(target, resampling)
         return _centre(image, width, height, self.fill)
+
+    def _resize_approximately(self, decoded: _Decoded) -> Image.Image:
+        """As `resize`, but without what the crop cuts off, and of an image decoded at a part of its size."""
+        height, width = self.size
+        extent = (decoded.size[0] / decoded.scale, decoded.size[1] / decoded.scale)
+        target, resampling = self._target(decoded.size), _RESAMPLING[self.interpolation]
+        resized = _resize_centre(decoded.image, extent, target, (width, height), resampling)
+        return _centre(resized, width, height, self.fill)
+
+    def _enough(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height at which an image of that size may be decoded: each filter has two pixels for one."""
+        width, height = self._target(size)
+        return 2 * width, 2 * height
+
+    def _target(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height to which an image of that width and height is resized before it is cropped or padded."""
+        height, width = self.size
+        if self.resize_mode == "squash":
+            return width, height
+        if self.resize_mode == "shortest" and height == width:
+            # torchvision's rule, integers all the way: the longer side is cut off, not rounded.
+            short, long = sorted(size)
+            scaled = int(height * long / short)
+            target = (height, scaled) if size[0] <= size[1] else (scaled, height)
+        else:
+            # open_clip's rule for the other cases rounds.
+            ratios = (size[0] / width, size[1] / height)
+            ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
+            target = (round(size[0] / ratio), round(size[1] / ratio))
+        return max(target[0], 1), max(target[1], 1)  # a line of one pixel stays one pixel wide
 
 
 def is_single_image(images: object) -> bool:
@@ -195,15 +223,36 @@ def open_image(image: Any) -> Image.Image:
     InputTypeError
         If it is of a type that is never an image.
     """
+    return _open(image).image
+
+
+class _Decoded(NamedTuple):
+    """An RGB image; width and height of the whole; and 2, 4 or 8 if it was decoded at that part of them, else 1."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    scale: int = 1
+
+
+# From width and height of an image to those at which it may be decoded.
+_Enough = Callable[[tuple[int, int]], tuple[int, int]]
+
+
+def _open(image: Any, *, enough: _Enough | None = None) -> _Decoded:
+    """Decode one image as `open_image` does, at a part of its size if that is enough and its format offers it."""
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return _whole(_from_array(image))
     name = describe(image)
     try:
         if isinstance(image, Image.Image):
-            return _to_rgb(image)
+            return _whole(_to_rgb(image))  # at its size: somebody else's is not to be changed
         with Image.open(_source(image)) as opened:
             _check_area(opened)
-            return _to_rgb(opened)
+            if enough is None:
+                return _whole(_to_rgb(opened))
+            size = opened.size[::-1] if _orientation(opened) in _TURNED else opened.size
+            scale = _reduce(opened, enough(size), turned=size != opened.size)
+            return _Decoded(_to_rgb(opened), size, scale)
     except ZeroShotError:
         raise
     except FileNotFoundError as error:
@@ -222,6 +271,17 @@ def open_image(image: Any) -> Image.Image:
         raise
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise ImageError(f"{name} cannot be decoded: {error!r}; is the file damaged or cut short?") from error
+
+
+def _whole(image: Image.Image) -> _Decoded:
+    return _Decoded(image, image.size)
+
+
+def _reduce(image: Image.Image, least: tuple[int, int], *, turned: bool) -> int:
+    """Have a JPEG decoded at a half, a quarter or an eighth, not below the given size; return 2, 4, 8, or else 1."""
+    width = image.width
+    reduced = image.draft(None, least[::-1] if turned else least)
+    return 1 if reduced is None else round(width / reduced[1][2])
 
 
 def describe(image: Any) -> str:
@@ -310,11 +370,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def _orientation(image: Image.Image) -> Any:
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged EXIF block says nothing, and leaves the picture readable
-        return image
-    return image if orientation == 1 else ImageOps.exif_transpose(image)
+        return 1
 
 
 def _scale_16_bit(image: Image.Image) -> Image.Image:
@@ -329,14 +392,33 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
 
 
 def _resize_centre(
-    image: Image.Image, target: tuple[int, int], size: tuple[int, int], resampling: Image.Resampling
+    image: Image.Image,
+    extent: tuple[float, float],
+    target: tuple[int, int],
+    size: tuple[int, int],
+    resampling: Image.Resampling,
 ) -> Image.Image:
-    """Resize no more than what the crop keeps: a line of 1 x 60,000 pixels would need gigabytes otherwise."""
-    box = []
-    for source, scaled, kept in zip(image.size, target, size, strict=True):
-        start = round((scaled - kept) / 2)
-        box += [start * source / scaled, (start + kept) * source / scaled]
-    return image.resize(size, resampling, box=(box[0], box[2], box[1], box[3]))
+    """Resize no more than what the crop keeps: a line of 1 x 60,000 pixels would need gigabytes otherwise.
+
+    Pillow computes such a window in single precision, so that here and there a pixel differs by one of 255.
+
+    Parameters
+    ----------
+    extent : tuple of float
+        Where the picture ends in `image`, which may have a part of a pixel more.
+    target : tuple of int
+        Width and height of the whole after it is resized.
+    size : tuple of int
+        Width and height that are kept of it.
+    """
+    box, kept = [], []
+    for length, scaled, most in zip(extent, target, size, strict=True):
+        start = max(round((scaled - most) / 2), 0)
+        kept.append(min(scaled, most))
+        box += [start * length / scaled, (start + kept[-1]) * length / scaled]
+    if tuple(kept) == image.size and box == [0, image.width, 0, image.height]:
+        return image
+    return image.resize((kept[0], kept[1]), resampling, box=(box[0], box[2], box[1], box[3]))
 
 
 def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:
