@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,6 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageChops
 
+import zeroshot.image
 from zeroshot.errors import CheckpointError, ImageError, ImageNotFoundError, InputTypeError, MissingExtraError
 from zeroshot.image import Preprocess, as_image_list, describe, is_single_image, open_image
 
@@ -676,3 +678,94 @@ def test_wide_numbers_with_8_bit_values_are_not_black() -> None:
     values = np.arange(64, dtype=np.int32).reshape(8, 8) * 4
     assert np.array_equal(np.asarray(open_image(Image.fromarray(values)))[:, :, 0], values)
     assert np.array_equal(np.asarray(open_image(Image.fromarray(values * 257)))[:, :, 0], values)
+
+
+# ----------------------------------------------------------------------------------------------------- approximate
+
+MODES: list[Any] = ["shortest", "squash", "longest"]
+
+
+def photograph(width: int, height: int, format: str = "JPEG", **options: Any) -> bytes:
+    """A picture with something fine in it: (H, W, 3) smooth colours and noise."""
+    rng = np.random.default_rng(width * 10007 + height)
+    coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)).resize((width, height))
+    noisy = np.asarray(coarse, dtype=np.float32) + rng.standard_normal((height, width, 3), dtype=np.float32) * 4
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, format, **options)
+    return file.getvalue()
+
+
+def both(content: Any, size: tuple[int, int], mode: Any) -> tuple[Array, Array]:
+    exact = Preprocess(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), resize_mode=mode)
+    return exact.pixels(content).astype(int), replace(exact, approximate=True).pixels(content).astype(int)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(32, 32), (24, 40)], ids=str)
+@pytest.mark.parametrize(
+    ("width", "height"), [(121, 131), (130, 131), (417, 301), (301, 417), (1001, 997), (150, 2003)]
+)
+def test_approximate_pixels_are_near(width: int, height: int, size: tuple[int, int], mode: Any) -> None:
+    exact, approximate = both(photograph(width, height, quality=92), size, mode)
+    assert approximate.shape == exact.shape == (*size, 3)
+    assert np.abs(exact - approximate).max() <= 12
+    assert np.abs(exact - approximate).mean() < 1
+
+
+@pytest.mark.parametrize(("side", "scale"), [(127, 1), (128, 2), (255, 2), (256, 4), (511, 4), (512, 8), (2000, 8)])
+def test_twice_the_size_is_decoded_at_least(side: int, scale: int) -> None:
+    preprocess = Preprocess((64, 64), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), approximate=True)
+    decoded = zeroshot.image._open(photograph(side + 3, side), enough=preprocess._enough)
+    assert decoded.size == (side + 3, side)
+    assert decoded.image.size == (-(-(side + 3) // scale), -(-side // scale))
+    assert decoded.box == (0, 0, (side + 3) / scale, side / scale)
+
+
+def test_a_shift_of_a_pixel_would_be_seen() -> None:
+    exact, approximate = both(photograph(417, 301, quality=92), (32, 32), "shortest")
+    assert np.abs(exact - approximate).mean() < 1 < np.abs(exact[:, 1:] - approximate[:, :-1]).mean()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_approximate_pixels_are_turned_upright(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exact, approximate = both(photograph(701, 333, exif=exif, quality=92), (32, 32), "shortest")
+    assert np.abs(exact - approximate).max() <= 12
+    assert np.abs(exact - approximate).mean() < 1
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "BMP"])
+def test_other_formats_are_decoded_whole(format: str) -> None:
+    exact, approximate = both(photograph(417, 301, format), (32, 32), "shortest")
+    assert np.abs(exact - approximate).max() <= 1
+
+
+def test_an_opened_image_is_left_as_it_is() -> None:
+    with Image.open(io.BytesIO(photograph(417, 301))) as opened:
+        exact, approximate = both(opened, (32, 32), "shortest")
+        assert opened.size == (417, 301)
+    assert np.abs(exact - approximate).max() <= 1
+    array = np.asarray(Image.open(io.BytesIO(photograph(417, 301))))
+    exact, approximate = both(array, (32, 32), "shortest")
+    assert np.abs(exact - approximate).max() <= 1
+
+
+def test_approximate_does_not_lift_the_limit_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    preprocess = Preprocess((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), approximate=True)
+    with pytest.raises(ImageError, match="larger than is safe"):
+        preprocess(photograph(417, 301))
+
+
+def test_approximate_does_not_show_in_the_settings() -> None:
+    preprocess = Preprocess((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert repr(replace(preprocess, approximate=True)) == repr(preprocess)  # which goes into fingerprints
+
+
+def test_normalised_pixels_lie_in_memory_as_networks_read_them(pixels: Array) -> None:
+    preprocess = Preprocess((8, 8), (0.5, 0.4, 0.3), (0.5, 0.6, 0.7))
+    assert preprocess(pixels).flags.c_contiguous
+    several = np.stack([pixels, pixels[::-1]])
+    assert preprocess.normalize(several).flags.c_contiguous
+    assert (preprocess.normalize(several)[1] == preprocess.normalize(several[1])).all()

@@ -20,7 +20,7 @@ from PIL import Image
 
 import zeroshot
 from zeroshot import jobs
-from zeroshot.embeddings import Embeddings
+from zeroshot.embeddings import EMBEDDING_ENDINGS, Embeddings
 from zeroshot.errors import HeadError, ImageNotFoundError, MissingExtraError, OptionError
 from zeroshot.head import Head
 from zeroshot.jobs import RESULT_ENDINGS, Summary, classify_files, embed_files
@@ -494,3 +494,23 @@ def test_a_bar_is_for_terminals_only(
     monkeypatch.setattr(jobs, "tqdm", None)  # even one that shows nothing starts a thread
     embed_files(fake, SOURCES, "x.safetensors")
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_approximate_decoding_is_noted_and_does_not_mix(
+    images: list[str], open_clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    exact, approximate = (zeroshot.load(open_clip_folder, device="cpu", approximate=flag) for flag in (False, True))
+    assert exact.fingerprint == approximate.fingerprint  # texts and heads are the same
+    for ending in EMBEDDING_ENDINGS:
+        for encoder in (exact, approximate):
+            out = tmp_path / f"{encoder.preprocess.approximate}{ending}"
+            embed_files(encoder, SOURCES, out, **QUIET)
+            assert Embeddings.load(out).approximate is encoder.preprocess.approximate
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(InterruptedRunError):
+            embed_files(approximate, SOURCES, tmp_path / "x.safetensors", batch_size=2, **QUIET)
+    with pytest.raises(OptionError, match="whose approximate is True where this one has None"):
+        embed_files(exact, SOURCES, tmp_path / "x.safetensors", resume=True, **QUIET)

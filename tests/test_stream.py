@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import odd_files
@@ -30,7 +31,7 @@ from zeroshot.checkpoints import Checkpoint
 from zeroshot.classifier import Outcome
 from zeroshot.clip import ClipEncoder
 from zeroshot.errors import HeadError, ImageError, ImageNotFoundError, InputTypeError, OptionError, ZeroShotError
-from zeroshot.stream import Embedded, Item, embed_stream
+from zeroshot.stream import Embedded, Item, decode_in_order, embed_stream
 
 LABELS = ["cat", "dog", "aardvark"]
 TOLERANCE = 1e-5  # what neighbours in a batch may change
@@ -728,13 +729,13 @@ def test_the_display_is_checked_at_once(classifier: Classifier) -> None:
 def test_several_devices(classifier: Classifier, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def as_encoder(name: Any, *, device: Any, dtype: Any) -> Any:
-        asked.append((name, str(device), dtype))
-        return zeroshot.load(name, device="cpu", dtype=dtype)
+    def as_encoder(name: Any, *, device: Any, dtype: Any, approximate: bool) -> Any:
+        asked.append((name, str(device), dtype, approximate))
+        return zeroshot.load(name, device="cpu", dtype=dtype, approximate=approximate)
 
     monkeypatch.setattr("zeroshot.classifier.as_encoder", as_encoder)
     outcomes = list(classifier.stream(photos, devices=["cpu", torch.device("cuda", 1)], batch_size=3))
-    assert asked == [(classifier.encoder.name, "cuda:1", torch.float32)]
+    assert asked == [(classifier.encoder.name, "cuda:1", torch.float32, False)]
     for outcome, expected in zip(outcomes, classifier(photos), strict=True):
         assert outcome.prediction is not None
         np.testing.assert_allclose(outcome.prediction.probabilities, expected.probabilities, atol=TOLERANCE)
@@ -816,3 +817,48 @@ def test_on_a_gpu(open_clip_folder: Path, photos: list[Path], dtype: Any) -> Non
             assert result.embedding is not None
             row = expected[result.index % len(photos)]
             np.testing.assert_allclose(result.embedding, row, atol=TOLERANCE if dtype == "float32" else 5e-3)
+
+
+# ------------------------------------------------------------------------------------------------ images of one call
+
+
+@pytest.fixture(params=[1, 3])
+def cpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    count: int = request.param
+    monkeypatch.setattr(zeroshot.stream, "usable_cpus", lambda: count)
+    return count
+
+
+def test_images_of_one_call_keep_their_order(cpus: int, clip: ClipEncoder, photos: list[Path]) -> None:
+    images = [photos[number % len(photos)] for number in range(17)]
+    found = clip.encode_images(images, batch_size=4)
+    alone = torch.cat([clip.encode_images(image) for image in images])
+    assert (found - alone).abs().max() < 1e-5
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+def test_the_first_error_of_a_call_is_raised(cpus: int, clip: ClipEncoder, photos: list[Path]) -> None:
+    broken: list[Any] = [*photos[:2], "nowhere.jpg", *photos[:2], b"nothing"]
+    with pytest.raises(ImageNotFoundError, match="nowhere"):
+        clip.encode_images(broken)
+    with pytest.raises(MemoryError):  # is no fault of the image
+        list(decode_in_order(mock.Mock(side_effect=MemoryError), photos))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("zeroshot-decode")]
+
+
+def test_a_call_decodes_a_few_images_ahead(cpus: int) -> None:
+    seen: list[int] = []
+    pixels = decode_in_order(lambda number: seen.append(number) or number, range(100))
+    assert next(pixels) == 0
+    assert len(seen) <= 2 * cpus + 2
+    pixels.close()
+    assert len(seen) <= 2 * cpus + 2
+
+
+def test_a_call_reads_what_may_share_a_file_in_the_callers_thread(cpus: int, photos: list[Path]) -> None:
+    with Image.open(photos[0]) as opened, photos[1].open("rb") as file:
+        images: list[Any] = [opened, photos[0], file, opened]
+        threads = list(decode_in_order(lambda _: threading.current_thread().name, images))
+    caller = threading.current_thread().name
+    assert [threads[index] == caller for index in (0, 2, 3)] == [True] * 3
+    assert (threads[1] == caller) == (cpus == 1)

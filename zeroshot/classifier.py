@@ -191,7 +191,7 @@ class Classifier:
     multi_label : bool
         Score each label by itself, with a sigmoid: for images that show several. Only for checkpoints that were
         trained so (SigLIP).
-    device, dtype
+    device, dtype, approximate
         As for `load`; only for a model that is not yet an encoder.
     cache : bool
         Keep the head on disk and look for it there.
@@ -226,12 +226,13 @@ class Classifier:
         multi_label: bool = False,
         device: str | torch.device | None = None,
         dtype: Precision | torch.dtype = "float32",
+        approximate: bool = False,
         cache: bool = True,
     ) -> None:
         # Mistakes in labels and prompts are told before a checkpoint is fetched or loaded.
         prompt_set = as_prompt_set(prompts)
         parsed = prompt_set.labels if labels is None else parse_labels(labels)
-        self.encoder = as_encoder(model, device=device, dtype=dtype)
+        self.encoder = as_encoder(model, device=device, dtype=dtype, approximate=approximate)
         self.head = build_head(self.encoder, parsed, prompts=prompt_set, background=background, cache=cache)
         self.multi_label = _check_multi_label(self.head, multi_label)
 
@@ -244,6 +245,7 @@ class Classifier:
         multi_label: bool = False,
         device: str | torch.device | None = None,
         dtype: Precision | torch.dtype = "float32",
+        approximate: bool = False,
     ) -> Classifier:
         """Make a classifier of a saved head; the text tower is not loaded.
 
@@ -252,6 +254,8 @@ class Classifier:
         head : Head or path
         model : str, path or Encoder, optional
             By default the one that the head was built with.
+        multi_label, device, dtype, approximate
+            As for `Classifier`.
 
         Raises
         ------
@@ -260,7 +264,8 @@ class Classifier:
         """
         if not isinstance(head, Head):
             head = Head.load(os.fspath(head))
-        encoder = as_encoder(head.model if model is None else model, device=device, dtype=dtype)
+        source = head.model if model is None else model
+        encoder = as_encoder(source, device=device, dtype=dtype, approximate=approximate)
         if head.space == "features":
             encoder = feature_encoder(encoder)
         _check_fits(head, encoder)
@@ -437,7 +442,8 @@ class Classifier:
             if str(device) == str(self.encoder.device):
                 replicas.append(self.encoder)
                 continue
-            replica = as_encoder(base.name, device=device, dtype=base.dtype)
+            same: dict[str, Any] = {"dtype": base.dtype, "approximate": base.preprocess.approximate}
+            replica = as_encoder(base.name, device=device, **same)
             replicas.append(feature_encoder(replica) if self.head.space == "features" else replica)
             _check_fits(self.head, replicas[-1])
         return replicas
@@ -468,6 +474,7 @@ def classify(  # type: ignore[overload-overlap]  # as above
     multi_label: bool = ...,
     device: str | torch.device | None = ...,
     dtype: Precision | torch.dtype = ...,
+    approximate: bool = ...,
 ) -> Prediction: ...
 @overload
 def classify(
@@ -482,6 +489,7 @@ def classify(
     multi_label: bool = ...,
     device: str | torch.device | None = ...,
     dtype: Precision | torch.dtype = ...,
+    approximate: bool = ...,
 ) -> list[Prediction]: ...
 
 
@@ -497,6 +505,7 @@ def classify(
     multi_label: bool = False,
     device: str | torch.device | None = None,
     dtype: Precision | torch.dtype = "float32",
+    approximate: bool = False,
 ) -> Prediction | list[Prediction]:
     """Classify images by naming the classes.
 
@@ -508,7 +517,7 @@ def classify(
         A path, path-like, fsspec URL, bytes, file object, PIL image or uint8 array; or several of them.
     labels : sequence of str, or mapping from name to synonyms, optional
         By default the classes of the prompt set.
-    model, prompts, background, multi_label, device, dtype
+    model, prompts, background, multi_label, device, dtype, approximate
         As for `Classifier`.
     top_k : int
         How many classes are shown, at least 1.
@@ -531,13 +540,17 @@ def classify(
     'cat'
     """
     check_positive("top_k", top_k)
-    classifier = _classifier(labels, model, prompts, background, multi_label, device, dtype)
+    classifier = _classifier(labels, model, prompts, background, multi_label, device, dtype, approximate)
     predictions: Prediction | list[Prediction] = classifier(images, top_k=top_k, threshold=threshold)
     return predictions
 
 
 def as_encoder(
-    model: ModelLike, *, device: str | torch.device | None = None, dtype: Precision | torch.dtype = "float32"
+    model: ModelLike,
+    *,
+    device: str | torch.device | None = None,
+    dtype: Precision | torch.dtype = "float32",
+    approximate: bool = False,
 ) -> Encoder:
     """Return `model` if it is an encoder; load it, or take it from the last few loaded, if it is a name or a path.
 
@@ -548,7 +561,7 @@ def as_encoder(
     """
     if isinstance(model, (str, os.PathLike)):
         precision = str(dtype).removeprefix("torch.")
-        return _loaded(*_identity(model), None if device is None else str(device), precision)
+        return _loaded(*_identity(model), None if device is None else str(device), precision, approximate)
     return check_encoder(model)
 
 
@@ -569,8 +582,8 @@ def _identity(model: str | os.PathLike[str]) -> tuple[str | Path, Stamps]:
 
 
 @lru_cache(maxsize=4)
-def _loaded(model: str | Path, stamps: Stamps, device: str | None, dtype: str) -> Encoder:
-    return load(model, device=device, dtype=dtype)  # type: ignore[arg-type]
+def _loaded(model: str | Path, stamps: Stamps, device: str | None, dtype: str, approximate: bool) -> Encoder:
+    return load(model, device=device, dtype=dtype, approximate=approximate)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=16)
@@ -583,6 +596,7 @@ def _remembered(
     stamps: Stamps,
     device: str | None,
     dtype: str,
+    approximate: bool,
 ) -> Classifier:
     return Classifier(
         labels,
@@ -592,6 +606,7 @@ def _remembered(
         multi_label=multi_label,
         device=device,
         dtype=dtype,  # type: ignore[arg-type]
+        approximate=approximate,
     )
 
 
@@ -603,6 +618,7 @@ def _classifier(
     multi_label: bool,
     device: str | torch.device | None,
     dtype: Precision | torch.dtype,
+    approximate: bool,
 ) -> Classifier:
     prompt_set = as_prompt_set(prompts)
     if prompt_set.function is not None or not isinstance(model, (str, os.PathLike)) or isinstance(background, str):
@@ -616,11 +632,13 @@ def _classifier(
             multi_label=multi_label,
             device=device,
             dtype=dtype,
+            approximate=approximate,
         )
     precision = str(dtype).removeprefix("torch.")
     where = None if device is None else str(device)
     parsed = prompt_set.labels if labels is None else parse_labels(labels)
-    return _remembered(parsed, prompt_set, tuple(background), multi_label, *_identity(model), where, precision)
+    known = (parsed, prompt_set, tuple(background), multi_label)
+    return _remembered(*known, *_identity(model), where, precision, approximate)
 
 
 def _batches(images: Iterator[Any], size: int) -> Iterator[list[Any]]:

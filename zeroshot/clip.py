@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -22,6 +25,7 @@ from zeroshot.errors import CheckpointError, DeviceError, OptionError, check_pos
 from zeroshot.image import Preprocess, as_image_list
 from zeroshot.nets.text import TextTower
 from zeroshot.registry import DEFAULT_MODEL, locate
+from zeroshot.stream import decode_in_order
 from zeroshot.tokenizer import Tokenizer, get_tokenizer
 from zeroshot.tokenizer_file import FileTokenizer
 
@@ -40,6 +44,7 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: Precision | torch.dtype = "float32",
+    approximate: bool = False,
 ) -> ClipEncoder:
     """Load an encoder.
 
@@ -53,6 +58,12 @@ def load(
     dtype : {"float32", "float16", "bfloat16", "auto"} or torch.dtype
         Precision of the towers; ``"auto"`` is the one that the weights are stored in. Embeddings are float32 whatever
         it is.
+    approximate : bool
+        Decode large JPEGs at a half, a quarter or an eighth of their size where that leaves twice the pixels that are
+        needed: several times as fast for photographs of 12 megapixels. On noisy photographs pixels differed by at most
+        6 of 255 from the exact ones and on average by 0.2, embeddings of a ViT-B/32 by 6e-4 (cosine above 0.99999),
+        those of `mini` by 0.02 (cosine 0.993); smaller pictures and other formats differ by 1 of 255 here and there.
+        Texts, heads and the fingerprint are the same; files of embeddings note it.
 
     Returns
     -------
@@ -82,6 +93,8 @@ def load(
     location = locate(model)
     checkpoint = read_checkpoint(location.path, config=location.config, tokenizer=location.tokenizer)
     precision = checkpoint.dtype if resolved_dtype is None else resolved_dtype
+    if approximate:
+        checkpoint = replace(checkpoint, preprocess=replace(checkpoint.preprocess, approximate=True))
     return ClipEncoder(checkpoint, name=location.name, device=resolved_device, dtype=precision)
 
 
@@ -294,9 +307,10 @@ class ClipEncoder:
         check_positive("batch_size", batch_size)
         images = as_image_list(images)
         out = torch.empty(len(images), dim, dtype=torch.float32, device=self.device)
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            out[start : start + len(batch)] = encode(np.stack([self.preprocess(image) for image in batch]))
+        with contextlib.closing(decode_in_order(self.preprocess, images)) as pixels:
+            for start in range(0, len(images), batch_size):
+                batch = list(itertools.islice(pixels, batch_size))
+                out[start : start + len(batch)] = encode(np.stack(batch))
         return out
 
     def encode_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from zeroshot import errors
-from zeroshot.encoder import Encoder
+from zeroshot.encoder import Encoder, is_approximate
 from zeroshot.errors import HeadError, ImageError, OptionError, ZeroShotError
 from zeroshot.formats import Format, Parquet, Row, import_parquet, json_lines
 from zeroshot.stream import EmbeddedBatch
@@ -45,6 +45,8 @@ class Embeddings:
     dim : int
     count : int
         How many images there are, with those that failed.
+    approximate : bool
+        Whether large images were decoded approximately; see `zeroshot.load`.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Embeddings:
     fingerprint: str
     dim: int
     count: int
+    approximate: bool = False
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
@@ -71,7 +74,8 @@ class Embeddings:
                 raise HeadError(
                     f"{path} does not hold embeddings of this library; expected what `zeroshot embed` wrote"
                 )
-            return cls(path, metadata["model"], metadata["fingerprint"], dim=shape[1], count=shape[0])
+            settings = {"dim": shape[1], "count": shape[0], "approximate": "approximate" in metadata}
+            return cls(path, metadata["model"], metadata["fingerprint"], **settings)
 
     def batches(self, size: int = 1024) -> Generator[EmbeddedBatch, None, None]:
         """Yield the embeddings in order, at most `size` at once, as `embed_batches` does."""
@@ -95,6 +99,8 @@ def embeddings_format(path: Path, encoder: Encoder, storage: Storage) -> Format:
     if storage not in get_args(Storage):
         raise OptionError(f"dtype is {storage!r}; expected one of {', '.join(get_args(Storage))}")
     metadata = {"format": FORMAT, "model": encoder.name, "fingerprint": encoder.fingerprint}
+    if is_approximate(encoder):  # only then, so that older releases and their files know no difference
+        metadata["approximate"] = "true"
     if not _is_parquet(path):
         return Safetensors(encoder.dim, storage, metadata)
     pyarrow, _ = import_parquet()

@@ -76,6 +76,11 @@ def check_encoder(model: object) -> Encoder:
     return cast(Encoder, model)
 
 
+def is_approximate(encoder: Encoder) -> bool:
+    """Whether an encoder decodes large images approximately, as `load` does with ``approximate=True``."""
+    return bool(getattr(getattr(encoder, "preprocess", None), "approximate", False))
+
+
 # ------------------------------------------------------------------------------------------------------- features
 
 

@@ -34,7 +34,8 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear"]
 
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+# EXIF orientations that exchange width and height, and those after which the picture's left or top was at an end.
+_TURNED, _MIRRORED_LEFT_TO_RIGHT, _MIRRORED_TOP_TO_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # Pixels of an image after its resize and before the crop, above which only the crop is computed.
 _LARGEST_RESULT = 64_000_000
@@ -130,7 +131,7 @@ class Preprocess:
         resampling = _RESAMPLING[self.interpolation]
         target = self._target(image.size)
         if target[0] * target[1] > _LARGEST_RESULT:
-            return _resize_centre(image, image.size, target, (width, height), resampling)
+            return _resize_centre(image, (0, 0, *image.size), target, (width, height), resampling)
         if image.size != target:
             image = image.resize(target, resampling)
         return _centre(image, width, height, self.fill)
@@ -138,9 +139,8 @@ class Preprocess:
     def _resize_approximately(self, decoded: _Decoded) -> Image.Image:
         """As `resize`, but without what the crop cuts off, and of an image decoded at a part of its size."""
         height, width = self.size
-        extent = (decoded.size[0] / decoded.scale, decoded.size[1] / decoded.scale)
         target, resampling = self._target(decoded.size), _RESAMPLING[self.interpolation]
-        resized = _resize_centre(decoded.image, extent, target, (width, height), resampling)
+        resized = _resize_centre(decoded.image, decoded.box, target, (width, height), resampling)
         return _centre(resized, width, height, self.fill)
 
     def _enough(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -227,11 +227,20 @@ def open_image(image: Any) -> Image.Image:
 
 
 class _Decoded(NamedTuple):
-    """An RGB image; width and height of the whole; and 2, 4 or 8 if it was decoded at that part of them, else 1."""
+    """An RGB image, which may have been decoded at a part of its size.
+
+    Attributes
+    ----------
+    image : PIL.Image.Image
+    size : tuple of int
+        Width and height of the whole.
+    box : tuple of float
+        Left, top, right and bottom of the picture in `image`, whose last column and row may be parts of a pixel.
+    """
 
     image: Image.Image
     size: tuple[int, int]
-    scale: int = 1
+    box: tuple[float, float, float, float]
 
 
 # From width and height of an image to those at which it may be decoded.
@@ -250,9 +259,7 @@ def _open(image: Any, *, enough: _Enough | None = None) -> _Decoded:
             _check_area(opened)
             if enough is None:
                 return _whole(_to_rgb(opened))
-            size = opened.size[::-1] if _orientation(opened) in _TURNED else opened.size
-            scale = _reduce(opened, enough(size), turned=size != opened.size)
-            return _Decoded(_to_rgb(opened), size, scale)
+            return _reduced(opened, enough)
     except ZeroShotError:
         raise
     except FileNotFoundError as error:
@@ -274,14 +281,25 @@ def _open(image: Any, *, enough: _Enough | None = None) -> _Decoded:
 
 
 def _whole(image: Image.Image) -> _Decoded:
-    return _Decoded(image, image.size)
+    return _Decoded(image, image.size, (0, 0, *image.size))
 
 
-def _reduce(image: Image.Image, least: tuple[int, int], *, turned: bool) -> int:
-    """Have a JPEG decoded at a half, a quarter or an eighth, not below the given size; return 2, 4, 8, or else 1."""
-    width = image.width
-    reduced = image.draft(None, least[::-1] if turned else least)
-    return 1 if reduced is None else round(width / reduced[1][2])
+def _reduced(opened: Image.Image, enough: _Enough) -> _Decoded:
+    """Decode an opened file, a JPEG at a half, a quarter or an eighth if that is enough."""
+    orientation = _orientation(opened)
+    turned = orientation in _TURNED
+    size = opened.size[::-1] if turned else opened.size
+    least = enough(size)
+    reduced = opened.draft(None, least[::-1] if turned else least)
+    image = _to_rgb(opened)
+    if reduced is None:
+        return _whole(image)
+    _, (_, _, right, bottom) = reduced
+    width, height = (bottom, right) if turned else (right, bottom)
+    # What is left of a pixel is at the end in the file; an orientation that mirrors brings it to the front.
+    left = image.width - width if orientation in _MIRRORED_LEFT_TO_RIGHT else 0.0
+    top = image.height - height if orientation in _MIRRORED_TOP_TO_BOTTOM else 0.0
+    return _Decoded(image, size, (left, top, left + width, top + height))
 
 
 def describe(image: Any) -> str:
@@ -393,7 +411,7 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
 
 def _resize_centre(
     image: Image.Image,
-    extent: tuple[float, float],
+    picture: tuple[float, float, float, float],
     target: tuple[int, int],
     size: tuple[int, int],
     resampling: Image.Resampling,
@@ -404,21 +422,23 @@ def _resize_centre(
 
     Parameters
     ----------
-    extent : tuple of float
-        Where the picture ends in `image`, which may have a part of a pixel more.
+    picture : tuple of float
+        Left, top, right and bottom of what is to be resized.
     target : tuple of int
-        Width and height of the whole after it is resized.
+        Width and height of all of it after it is resized.
     size : tuple of int
-        Width and height that are kept of it.
+        Width and height of the centre that is kept.
     """
-    box, kept = [], []
-    for length, scaled, most in zip(extent, target, size, strict=True):
+    starts, ends, kept = [], [], []
+    for first, last, scaled, most in zip(picture[:2], picture[2:], target, size, strict=True):
         start = max(round((scaled - most) / 2), 0)
         kept.append(min(scaled, most))
-        box += [start * length / scaled, (start + kept[-1]) * length / scaled]
-    if tuple(kept) == image.size and box == [0, image.width, 0, image.height]:
+        starts.append(first + start * (last - first) / scaled)
+        ends.append(first + (start + kept[-1]) * (last - first) / scaled)
+    box = (starts[0], starts[1], ends[0], ends[1])
+    if (kept[0], kept[1]) == image.size and box == (0, 0, *image.size):
         return image
-    return image.resize((kept[0], kept[1]), resampling, box=(box[0], box[2], box[1], box[3]))
+    return image.resize((kept[0], kept[1]), resampling, box=box)
 
 
 def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Match, Outcome
 from zeroshot.embeddings import EMBEDDING_ENDINGS, Embeddings, Storage, embeddings_format
-from zeroshot.encoder import Encoder
+from zeroshot.encoder import Encoder, is_approximate
 from zeroshot.errors import HeadError, ZeroShotError, check_positive
 from zeroshot.formats import Csv, Format, JsonLines, Parquet, Row, import_parquet
 from zeroshot.results import Results, check_target
@@ -130,6 +130,7 @@ def classify_files(
         "top_k": top_k,
         "threshold": threshold,
         "multi_label": classifier.multi_label,
+        **_decoding(classifier.encoder),
     }
     results = Results(path, _results_format(path, min(top_k, len(head.labels))), job, resume=resume)
     if isinstance(given, Embeddings):
@@ -216,6 +217,7 @@ def embed_files(
         "model": encoder.name,
         "encoder": encoder.fingerprint,
         "dtype": dtype,
+        **_decoding(encoder),
     }
     results = Results(path, embeddings_format(path, encoder, dtype), job, resume=resume)
     items = results.rest(given.items(skip=results.progress.rows))
@@ -295,6 +297,11 @@ def _prediction_row(outcome: Outcome) -> Row:
 
 def _failure(error: ZeroShotError | None) -> Row:
     return {"error": error and type(error).__name__, "message": error and str(error)}
+
+
+def _decoding(encoder: Encoder) -> dict[str, bool]:
+    """What else a job has to agree in to be taken up; empty for the exact way, which jobs of old had alone."""
+    return {"approximate": True} if is_approximate(encoder) else {}
 
 
 def _names(given: Sources | Embeddings) -> list[str]:

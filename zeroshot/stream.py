@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol, TypeVar, cast, get_args, runtime_checkable
 
 import numpy as np
@@ -103,6 +104,7 @@ class Result(Protocol):
 
 
 ResultT = TypeVar("ResultT", bound=Result)
+DecodedT = TypeVar("DecodedT")
 
 
 def embed_stream(
@@ -220,6 +222,41 @@ class PixelEncoder(Protocol):
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """From (n_images, 3, H, W) float32, on the CPU or on `device`, to what `encode_images` returns."""
         ...
+
+
+def decode_in_order(decode: Callable[[Any], DecodedT], images: Sequence[Any]) -> Generator[DecodedT, None, None]:
+    """Decode the images of one call in as many threads as `usable_cpus` says, a few ahead of who takes them.
+
+    Yields
+    ------
+    What `decode` returns, in the order of `images`.
+
+    Raises
+    ------
+    Exception
+        What `decode` raises, at the place of that image; the images behind it are given up.
+    """
+    workers = min(usable_cpus(), len(images))
+    if workers < 2:
+        yield from map(decode, images)
+        return
+    Image.init()  # as in `_run`
+    with _threads(workers, "zeroshot-decode") as pool:
+        waiting: deque[Callable[[], DecodedT]] = deque()
+        for image in images:
+            if _is_shared(image):
+                waiting.append(partial(decode, image))
+            else:
+                waiting.append(pool.submit(decode, image).result)
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
+
+
+def _is_shared(image: Any) -> bool:
+    """Whether an image may be read from a file that others use too, so that the caller's thread has to do it."""
+    return isinstance(image, Image.Image) or hasattr(image, "read")
 
 
 # Pixels for a `PixelEncoder`, an RGB image for others.
