@@ -712,7 +712,7 @@ def test_approximate_pixels_are_near(width: int, height: int, size: tuple[int, i
     assert np.abs(exact - approximate).mean() < 1
 
 
-@pytest.mark.parametrize(("side", "scale"), [(127, 1), (128, 2), (255, 2), (256, 4), (511, 4), (512, 8), (2000, 8)])
+@pytest.mark.parametrize(("side", "scale"), [(255, 1), (256, 2), (511, 2), (512, 4), (1023, 4), (1024, 8)])
 def test_twice_the_size_is_decoded_at_least(side: int, scale: int) -> None:
     preprocess = Preprocess((64, 64), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), approximate=True)
     decoded = zeroshot.image._open(photograph(side + 3, side), enough=preprocess._enough)
