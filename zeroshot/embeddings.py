@@ -74,8 +74,14 @@ class Embeddings:
                 raise HeadError(
                     f"{path} does not hold embeddings of this library; expected what `zeroshot embed` wrote"
                 )
-            settings = {"dim": shape[1], "count": shape[0], "approximate": "approximate" in metadata}
-            return cls(path, metadata["model"], metadata["fingerprint"], **settings)
+            return cls(
+                path,
+                metadata["model"],
+                metadata["fingerprint"],
+                dim=shape[1],
+                count=shape[0],
+                approximate="approximate" in metadata,
+            )
 
     def batches(self, size: int = 1024) -> Generator[EmbeddedBatch, None, None]:
         """Yield the embeddings in order, at most `size` at once, as `embed_batches` does."""
