@@ -149,12 +149,14 @@ def _stack(width: int, layers: int, sizes: Sizes) -> TransformerConfig:
 
 
 def initialise(tower: Tower, stack: TransformerConfig) -> Tower:
-    """Draw the weights of a tower as OpenAI's CLIP does for its text tower (`initialize_parameters`), in place."""
+    """Draw the weights of a tower in place, as OpenAI's CLIP draws them (`initialize_parameters` in its model.py).
+
+    It does so for the blocks of its text tower, and leaves those of the image tower to torch; here both are alike.
+    """
     width = stack.width
     stds = {
         "token_embedding.weight": 0.02,
-        "positional_embedding": 0.01,
-        "conv1.weight": 0.02,
+        "positional_embedding": 0.01 if isinstance(tower, TextTower) else width**-0.5,
         "attn.in_proj_weight": width**-0.5,
         "attn.out_proj.weight": (2 * stack.layers * width) ** -0.5,  # what is added to the residual stream starts small
         "mlp.c_fc.weight": (2 * width) ** -0.5,
@@ -165,6 +167,8 @@ def initialise(tower: Tower, stack: TransformerConfig) -> Tower:
             nn.init.zeros_(parameter)
         elif "ln_" in name:
             nn.init.ones_(parameter)
+        elif name == "conv1.weight":
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)  # of the numbers in a patch
         else:  # what is not in the table: the class token and the projections
             ending = next((ending for ending in stds if name.endswith(ending)), None)
             nn.init.normal_(parameter, std=stds[ending] if ending else width**-0.5)

@@ -22,22 +22,23 @@ from open_clip.loss import ClipLoss
 FOLDER = Path(__file__).resolve().parent
 # Pairs, dimensions, temperature: as it starts, as it ends, and a batch of one, whose loss is 0.
 CASES = {"start": (16, 24, 1 / 0.07), "end": (24, 8, 100.0), "soft": (5, 40, 1.0), "one": (1, 8, 14.0)}
+DTYPES = ("float32", "float64")
 
 
 def features(case: str) -> dict[str, torch.Tensor]:
-    """Return the embeddings of a batch, L2-normalised, and the logarithm of the scale, as one that is being learned."""
+    """Return the embeddings of a batch, L2-normalised, and the logarithm of the scale, which is what is learned."""
     count, dim, scale = CASES[case]
     rng = np.random.default_rng([count, dim])
     texts = rng.normal(size=(count, dim))
     images = texts + rng.normal(size=(count, dim))  # a pair is near to each other, not the same
     drawn = {"images": images, "texts": texts}
     out = {name: torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True)) for name, rows in drawn.items()}
-    return {name: rows.float() for name, rows in out.items()} | {"log_scale": torch.tensor(math.log(scale))}
+    return out | {"log_scale": torch.tensor(math.log(scale), dtype=torch.float64)}
 
 
-def compute(case: str) -> dict[str, torch.Tensor]:
-    """Return what goes in, and out comes: logits, loss and gradients of it."""
-    given = {name: tensor.requires_grad_() for name, tensor in features(case).items()}
+def compute(case: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Return what goes in and what comes out: logits, loss, and the gradients of the loss."""
+    given = {name: tensor.to(dtype).requires_grad_() for name, tensor in features(case).items()}
     criterion = ClipLoss()
     scale = given["log_scale"].exp()
     logits, _ = criterion.get_logits(given["images"], given["texts"], scale)
@@ -49,7 +50,12 @@ def compute(case: str) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     """Write both files."""
-    values = {f"{case}.{name}": t.contiguous().numpy() for case in CASES for name, t in compute(case).items()}
+    values = {
+        f"{case}.{dtype}.{name}": tensor.contiguous().numpy()
+        for case in CASES
+        for dtype in DTYPES
+        for name, tensor in compute(case, getattr(torch, dtype)).items()
+    }
     safetensors.numpy.save_file(values, FOLDER / "contrastive.safetensors")
     settings = {"cases": list(CASES), "versions": {name: version(name) for name in ("open_clip_torch", "torch")}}
     (FOLDER / "contrastive.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
