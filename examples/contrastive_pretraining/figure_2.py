@@ -15,6 +15,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 import zeroshot
 from zeroshot.cache import write_atomically
+from zeroshot.errors import MissingExtraError
 from zeroshot.nets.text import TextTower
 from zeroshot.tokenizer import get_tokenizer
 
@@ -129,7 +131,9 @@ def objectives(sizes: Sizes, pairs: Pairs) -> dict[str, Callable[[], nn.Module]]
     }
 
 
-def compare(schedule: Schedule, sizes: Sizes, folder: Path, *, images: int = 300) -> dict[str, list[Row]]:
+def compare(
+    schedule: Schedule, sizes: Sizes, folder: Path, *, images: int = 300, evaluations: int = 10
+) -> dict[str, list[Row]]:
     """Train each network and return its rows, with the zero-shot accuracy among the hundred classes, in per cent.
 
     For what predicts, a class is the better the more probable its prompt is. What was done before is not done again.
@@ -156,7 +160,15 @@ def compare(schedule: Schedule, sizes: Sizes, folder: Path, *, images: int = 300
                 return {"accuracy": 100 * (found == targets).float().mean().item()}
 
             rows = []
-            for row in train(model, pairs, schedule, read, evaluate=evaluate, state_file=done.with_suffix(".pt")):
+            for row in train(
+                model,
+                pairs,
+                schedule,
+                read,
+                evaluate=evaluate,
+                evaluations=evaluations,
+                state_file=done.with_suffix(".pt"),
+            ):
                 print(f"{name}: {row['pairs']:,} pairs, {row['processor']:.0f} s, {row['accuracy']:.1f}%", flush=True)
                 rows.append(row)
             text = json.dumps(rows)
@@ -177,20 +189,25 @@ def pairs_until(rows: list[Row], accuracy: float) -> float:
 
 def plot(results: dict[str, list[Row]], path: Path) -> None:
     """Draw accuracy over pairs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axes = new_axes(6, 3.6)
     for name, rows in results.items():
         axes.plot([row["pairs"] for row in rows], [row["accuracy"] for row in rows], marker="o", ms=3, label=name)
     axes.axhline(100 / len(CLASSES), color="grey", lw=0.8, ls=":", label="chance")
     axes.set(xlabel="pairs processed", ylabel=f"zero-shot accuracy, {len(CLASSES)} classes, %")
     axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+
+
+def new_axes(width: float, height: float) -> tuple[Any, Any]:
+    """Return an empty figure of this size in inches, and its axes."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("figures need matplotlib: pip install 'zeroshot-clip[plot]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def main() -> None:
@@ -200,6 +217,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=19_200, help="pairs that each network sees")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    new_axes(1, 1)  # rather now than after an hour
     results = compare(Schedule(examples=arguments.examples, seed=arguments.seed), Sizes(), arguments.out)
     level = results["caption prediction"][-1]["accuracy"]
     print(

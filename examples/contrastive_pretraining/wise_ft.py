@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from figure_2 import CLASSES, new_axes
 from pretrain import Row, Schedule, make_optimizer, print_table
-from scenes import COLOURS, SHAPES, portrait
+from scenes import portrait
 from torch import Tensor, nn
 
 import zeroshot
 from zeroshot.clip import ClipEncoder
 
-CLASSES = [(colour, shape) for colour in COLOURS for shape in SHAPES]
 TARGET = {"sizes": ["large"], "textures": ["plain"], "backgrounds": ["white", "grey", "beige"], "patterns": ["plain"]}
 SHIFT = {
     "sizes": ["small"],
@@ -107,20 +107,13 @@ def run(encoder: ClipEncoder, schedule: Schedule, *, train_images: int, test_ima
 
 def plot(rows: list[Row], path: Path) -> None:
     """Draw accuracy under shift over accuracy on the target, as in the paper's figure 1."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(4.6, 3.6), layout="constrained")
+    figure, axes = new_axes(4.6, 3.6)
     axes.plot([row["target"] for row in rows], [row["shift"] for row in rows], color="C0", marker="o", ms=3)
     for row, name in ((rows[0], "zero-shot"), (rows[5], "alpha 0.5"), (rows[-1], "fine-tuned")):
         axes.annotate(name, (row["target"], row["shift"]), xytext=(5, 5), textcoords="offset points", fontsize=8)
     axes.set(xlabel="accuracy on the target, %", ylabel="accuracy under shift, %")
     axes.margins(0.2)
-    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def main() -> None:
