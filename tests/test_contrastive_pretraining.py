@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
+import re
 import sys
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_the_temperature_starts_and_ends_as_in_the_paper() -> None:
         model.logit_scale.fill_(math.log(250))
     model.clip_scale()
     assert model.logit_scale.exp().item() == pytest.approx(100)
-    run(model, replace(SHORT, examples=48, rate=0.5))  # each step at such a rate would take it above
+    run(model, dataclasses.replace(SHORT, examples=48, rate=0.5))  # each step at such a rate would take it above
     assert model.logit_scale.exp().item() <= 100.001
 
 
@@ -208,7 +209,7 @@ def test_loss_falls_and_images_find_their_texts(trained: tuple[pretrain.Clip, li
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
-    schedule = replace(SHORT, examples=10 * 24)
+    schedule = dataclasses.replace(SHORT, examples=10 * 24)
     first, again, other = make_model(), make_model(), make_model(seed=1)
     losses = [[row["loss"] for row in run(model, schedule)[1:]] for model in (first, again, other)]
     assert losses[0] == losses[1] != losses[2]
@@ -230,7 +231,7 @@ def test_each_pass_shows_every_pair_once_in_an_order_of_its_own() -> None:
 
 
 def test_a_run_that_was_cut_off_ends_where_it_would_have(tmp_path: Path) -> None:
-    schedule, state_file = replace(SHORT, examples=12 * 24), tmp_path / "training.pt"
+    schedule, state_file = dataclasses.replace(SHORT, examples=12 * 24), tmp_path / "training.pt"
     whole, cut, resumed = make_model(), make_model(), make_model(seed=3)
     rows = run(whole, schedule)
     steps = pretrain.train(
@@ -243,7 +244,7 @@ def test_a_run_that_was_cut_off_ends_where_it_would_have(tmp_path: Path) -> None
     assert [(row["pairs"], row["loss"]) for row in again[1:]] == [(row["pairs"], row["loss"]) for row in rows[1:]]
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     with pytest.raises(SystemExit, match=r"training\.pt is of a run with"):
-        run(make_model(), replace(schedule, rate=1.0), state_file=state_file)
+        run(make_model(), dataclasses.replace(schedule, rate=1.0), state_file=state_file)
 
 
 def test_retrieval_counts_both_ways_and_ties_as_misses() -> None:
@@ -550,3 +551,19 @@ def test_the_curve_from_zero_shot_to_fine_tuned(checkpoint: Path) -> None:
     rows = wise_ft.run(zeroshot.load(checkpoint, device="cpu"), schedule, train_images=50, test_images=40)
     assert [row["alpha"] for row in rows] == pytest.approx([step / 10 for step in range(11)])
     assert all(0 <= row[name] <= 100 for row in rows for name in ("target", "shift"))
+
+
+# -------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_names_files_and_options_that_are_there() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for name in re.findall(r"!\[.*\]\((.*)\)", page):
+        assert (FOLDER / name).stat().st_size < 60_000
+    commands = re.findall(r"examples/contrastive_pretraining/(\w+\.py)((?:.*\\\n)*.*)", page)
+    assert {name for name, _ in commands} == {"pretrain.py", "figure_2.py", "wise_ft.py"}
+    for name, options in commands:
+        script = (FOLDER / name).read_text(encoding="utf-8")
+        fields = {field.name for cls in (pretrain.Sizes, pretrain.Schedule) for field in dataclasses.fields(cls)}
+        for option in re.findall(r"--([a-z-]+)", options):
+            assert f'"--{option}"' in script or (name == "pretrain.py" and option.replace("-", "_") in fields)

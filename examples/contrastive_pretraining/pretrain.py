@@ -65,10 +65,10 @@ class Sizes:
 class Schedule:
     """How to train. `examples` are the pairs that are processed, repetitions included."""
 
-    examples: int = 64_000
+    examples: int = 128_000
     batch_size: int = 128
     rate: float = 2e-3
-    warm_up: float = 0.05  # share of the steps
+    warm_up: float = 0.1  # share of the steps
     weight_decay: float = 0.2
     seed: int = 0
 
@@ -231,7 +231,7 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
         {"params": matrices, "weight_decay": schedule.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=schedule.rate, betas=(0.9, 0.98), eps=1e-6, fused=True)  # table 19: ViT
+    return torch.optim.AdamW(groups, lr=schedule.rate, betas=(0.9, 0.98), eps=1e-6, fused=True)  # table 18: ViT
 
 
 def train(

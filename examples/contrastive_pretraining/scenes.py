@@ -87,10 +87,14 @@ class Scenes:
         Other seeds give other scenes.
     pairings : {"familiar", "new"}
         Colours and shapes as in training; or in each scene one thing whose colour and shape are never together there.
+    kinds : sequence of int
+        How many kinds of things a scene may have, at most three; one that stands here twice is twice as likely.
     """
 
-    def __init__(self, count: int, *, seed: int = 0, pairings: str = "familiar") -> None:
-        self.count, self.seed, self.pairings = count, seed, pairings
+    def __init__(
+        self, count: int, *, seed: int = 0, pairings: str = "familiar", kinds: Sequence[int] = (1, 1, 2, 3)
+    ) -> None:
+        self.count, self.seed, self.pairings, self.kinds = count, seed, pairings, kinds
 
     def __len__(self) -> int:
         return self.count
@@ -99,21 +103,21 @@ class Scenes:
         if not 0 <= index < self.count:
             raise IndexError(index)
         rng = random.Random(f"{self.pairings} {self.seed} {index}")
-        scene = draw_lots(rng, pairings=self.pairings)
+        scene = draw_lots(rng, pairings=self.pairings, kinds=self.kinds)
         return paint(scene, rng), describe(scene, rng)
 
 
-def draw_lots(rng: random.Random, *, pairings: str = "familiar") -> Scene:
-    """Return a random scene."""
+def draw_lots(rng: random.Random, *, pairings: str = "familiar", kinds: Sequence[int] = (1, 1, 2, 3)) -> Scene:
+    """Return a random scene; the parameters are those of `Scenes`."""
     cells = rng.sample(range(9), 9)
-    kinds: list[tuple[Kind, tuple[int, ...]]] = []
-    for position in range(rng.choice((1, 2, 2, 3))):
+    things: list[tuple[Kind, tuple[int, ...]]] = []
+    for position in range(rng.choice(kinds)):
         count = rng.choice((1, 1, 1, 1, 2, 3))
         colour, shape = rng.choice(PAIRINGS[pairings if position == 0 else "familiar"])
         kind = Kind(colour, shape, rng.choice(SIZES), rng.choice(("plain", *TEXTURES)))
-        kinds.append((kind, tuple(cells.pop() for _ in range(count))))
-    rng.shuffle(kinds)
-    return Scene(tuple(kinds), rng.choice(list(BACKGROUNDS)), rng.choice(("plain", *PATTERNS)))
+        things.append((kind, tuple(cells.pop() for _ in range(count))))
+    rng.shuffle(things)
+    return Scene(tuple(things), rng.choice(list(BACKGROUNDS)), rng.choice(("plain", *PATTERNS)))
 
 
 def portrait(
@@ -198,7 +202,7 @@ def paint(scene: Scene, rng: random.Random) -> Image.Image:
     cell = IMAGE_SIZE * SUPERSAMPLING / 3
     for kind, cells in scene.kinds:
         for position in cells:
-            radius = cell * (0.48 if kind.size == "large" else 0.28) * rng.uniform(0.92, 1.08)
+            radius = cell * (0.48 if kind.size == "large" else 0.33) * rng.uniform(0.92, 1.08)
             x = cell * (position % 3 + rng.uniform(0.42, 0.58))
             y = cell * (position // 3 + rng.uniform(0.42, 0.58))
             stamp, mask = _thing(kind, radius, rng)
