@@ -506,8 +506,34 @@ def _from_toml(data: dict[str, Any], name: str) -> PromptSet:
     )
 
 
+def view_indices(name: str) -> tuple[tuple[int, ...], ...]:
+    """Return which classes of its base each class of a shipped view takes together, by their indices.
+
+    Raises
+    ------
+    PromptError
+        If there is no shipped set of that name that is a view of another one.
+
+    Examples
+    --------
+    >>> view_indices("imagenet_objectnet")[:3]
+    ((409, 530), (414,), (954,))
+    """
+    path = shipped_folder() / f"{name}.toml"
+    data = tomllib.loads(path.read_text(encoding="utf-8")) if name in available_prompts() else {}
+    if "base" not in data:
+        raise PromptError(f"{name!r} is no shipped prompt set that is a view of another one, as 'imagenet_r' is")
+    return tuple(tuple(group) for group in _view_groups(data)[1])
+
+
 def _view(data: dict[str, Any]) -> tuple[PromptSet, list[list[str]]]:
     """Some classes of another shipped set, in the order given."""
+    base, groups = _view_groups(data)
+    # Several classes of the base that are one class here are synonyms.
+    return base, [[word for index in group for word in base.labels.synonyms[index]] for group in groups]
+
+
+def _view_groups(data: dict[str, Any]) -> tuple[PromptSet, list[list[int]]]:
     if "base" not in data:
         raise PromptError("has indices without a base; expected the name of the shipped set that they count")
     if "classes" in data:
@@ -524,8 +550,7 @@ def _view(data: dict[str, Any]) -> tuple[PromptSet, list[list[str]]]:
         raise PromptError(
             f"indices is not a list of whole numbers from 0 to {last} (classes of {base.name!r}), or of lists of them"
         )
-    # Several classes of the base that are one class here are synonyms.
-    return base, [[word for index in group for word in base.labels.synonyms[index]] for group in groups]
+    return base, groups
 
 
 def _is_class(entry: object) -> bool:

@@ -31,7 +31,7 @@ class Concepts:
 
 def build(embed: EmbedTexts, wordnet: Path) -> Concepts:
     """Place the 1000 classes with `embed`: texts -> (n_texts, dim) unit vectors."""
-    ids = (Path(__file__).parent / "imagenet_wordnet_ids.txt").read_text().split()
+    ids = (Path(zeroshot.__file__).parent / "data" / "imagenet_wordnet_ids.txt").read_text().split()
     nouns = phrases.read_nouns(wordnet)
     synsets = [nouns[i.removeprefix("n")] for i in ids]
     names = unit(framed(embed, zeroshot.load_prompts("imagenet").classes))
