@@ -577,9 +577,9 @@ def evaluate_robustness(
     ----------
     measured : mapping from shift to accuracies
         For each shift a pair (on ImageNet's images of the shift's classes, under the shift) of top-1 accuracies in
-        [0, 1], or of results that hold them, such as `Evaluation`. For shifts with all of ImageNet's classes the one under
-        the shift is enough where the key ``"imagenet"`` holds the other. Shifts of other names have a baseline only if
-        `baselines` gives it.
+        [0, 1], or of results that hold them, such as `Evaluation`. For shifts with all of ImageNet's classes the one
+        under the shift is enough where the key ``"imagenet"`` holds the other. Shifts of other names have a baseline
+        only if `baselines` gives it.
     name : str
         What the model is called.
     base : str, or mapping from shift to accuracy under the shift, optional
@@ -707,9 +707,11 @@ def _pair(shift: str, value: Any, imagenet: Any) -> tuple[float, float, int | No
 
 
 def _top_1(name: str, value: Any) -> tuple[float, int | None]:
-    metrics = getattr(value, "metrics", value)
-    if hasattr(metrics, "top_1"):  # results of an evaluation
-        return _share(name, getattr(metrics.top_1, "value", metrics.top_1)), getattr(metrics, "n_images", None)
+    metrics = getattr(value, "metrics", None)
+    if isinstance(metrics, Mapping):  # an `Evaluation`, which stands above this module
+        if "top_1" not in metrics:
+            raise OptionError(f"{name} is an evaluation without top-1: its images show several classes")
+        return _share(name, metrics["top_1"].value), getattr(value, "n_images", None)
     return _share(name, value), None
 
 
