@@ -195,7 +195,7 @@ def test_black_white_and_grey_stay_finite() -> None:
 
 
 def test_items_are_corrupted_by_their_position_alone() -> None:
-    images = [COFFEE, Item("two", lambda: Path(COFFEE).open("rb")), io.BytesIO(Path(COFFEE).read_bytes())]
+    images = [COFFEE, Item("two", lambda: io.BytesIO(Path(COFFEE).read_bytes())), io.BytesIO(Path(COFFEE).read_bytes())]
     items = list(corrupted_items(images, "gaussian_noise", 4, seed=9))
     assert [item.source for item in items] == [COFFEE, "two", "2"]
     found = [np.asarray(item.image()) for item in items]

@@ -30,7 +30,7 @@ LEVELS = [
     {"head", "labelled"},
     {"classifier", "weighting", "report"},
     {"compare", "jobs", "engines", "evaluation", "probe"},
-    {"fewshot", "calibration"},
+    {"fewshot", "limits", "calibration"},
     {"cli"},
     {"__main__"},
 ]

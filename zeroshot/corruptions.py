@@ -5,9 +5,9 @@ Robustness to Common Corruptions and Perturbations, ICLR 2019 (hendrycks/robustn
 our own and needs NumPy and Pillow alone. As there, an image is first made 224 x 224 pixels (shorter side to 256, centre
 crop), since the parameters are in pixels of that size; severity 0 is that and nothing more, to be compared with.
 
-Fed with the same random numbers, all but `frost` give what the published functions give, to one level of 255 (`snow`:
-two); its entry says how it differs. The published data set was stored as JPEG of quality 85, which these are not. One of
-the published kinds is left out: spatter.
+Fed with the same random numbers, all but `frost` give what the published functions give, to one level of 255 (`snow`
+to two); its entry says how it differs. The published data set was stored as JPEG of quality 85, which these are not.
+Of the published kinds spatter is left out.
 
 Robustness to such corruptions says little of robustness to natural shifts (Taori et al., 2020; CLIP's paper, section
 3.3): where you can get images of the other kind, measure on them.
@@ -345,13 +345,15 @@ def _ice(rng: np.random.Generator) -> Floats:
             needles += _streak(seeds, 6 * size, 4 * size, float(angle)) * 3 * size
     cover = _smooth(_plasma(256, 2.0, rng)[:SIDE, :SIDE], 4.0)
     ice = np.clip(0.15 + 0.55 * cover + 0.45 * np.clip(needles, 0, 1) * cover, 0, 1)
-    return ice[..., None] * np.array([0.92, 0.97, 1.0])
+    result: Floats = ice[..., None] * np.array([0.92, 0.97, 1.0])
+    return result
 
 
 def _fog(x: Floats, parameters: tuple[float, float], rng: np.random.Generator) -> Floats:
     amount, decay = parameters
     largest = x.max()
-    return (x + amount * _plasma(256, decay, rng)[:SIDE, :SIDE, None]) * largest / (largest + amount)
+    result: Floats = (x + amount * _plasma(256, decay, rng)[:SIDE, :SIDE, None]) * largest / (largest + amount)
+    return result
 
 
 def _plasma(side: int, decay: float, rng: np.random.Generator) -> Floats:
@@ -377,14 +379,16 @@ def _plasma(side: int, decay: float, rng: np.random.Generator) -> Floats:
         )
         step, wobble = half, wobble / decay
     heights -= heights.min()
-    return heights / heights.max()
+    result: Floats = heights / heights.max()
+    return result
 
 
 def _brightness(x: Floats, by: float, rng: np.random.Generator) -> Floats:
     # Value of HSV, at the same hue and saturation: all channels by one factor. Black becomes grey.
     value = x.max(axis=2, keepdims=True)
     raised = np.clip(value + by, 0, 1)
-    return np.where(value > 0, x * (raised / np.where(value > 0, value, 1)), raised)
+    result: Floats = np.where(value > 0, x * (raised / np.where(value > 0, value, 1)), raised)
+    return result
 
 
 # ----------------------------------------------------------------------------------------------------------- digital
@@ -392,7 +396,8 @@ def _brightness(x: Floats, by: float, rng: np.random.Generator) -> Floats:
 
 def _contrast(x: Floats, by: float, rng: np.random.Generator) -> Floats:
     means = x.mean(axis=(0, 1), keepdims=True)
-    return (x - means) * by + means
+    result: Floats = (x - means) * by + means
+    return result
 
 
 def _elastic_transform(x: Floats, parameters: tuple[float, float, float], rng: np.random.Generator) -> Floats:
@@ -448,7 +453,8 @@ def _saturate(x: Floats, parameters: tuple[float, float], rng: np.random.Generat
     wanted = np.clip(saturation * factor + added, 0, 1)
     red = np.array([0.0, 1.0, 1.0])  # grey has the hue 0
     away = np.where(saturation > 0, (value - x) / np.where(saturation > 0, saturation, 1), value * red)
-    return value - away * wanted
+    result: Floats = value - away * wanted
+    return result
 
 
 def _as_image(x: Floats) -> Image.Image:
