@@ -351,8 +351,8 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
 
     Examples
     --------
-    >>> binomial_tail(9, 10, 0.5)
-    0.0107421875
+    >>> round(binomial_tail(9, 10, 0.5), 6)
+    0.010742
     """
     if successes <= 0:
         return 1.0
