@@ -36,7 +36,7 @@ from zeroshot.errors import (
 from zeroshot.head import Head, build_head
 from zeroshot.jobs import classify_files, embed_files
 from zeroshot.probe import (
-    _class_parts,
+    _anchored_parts,
     _parts,
     as_targets,
     fit_probe,
@@ -318,11 +318,16 @@ def test_the_rows_of_the_background_stay(fake: Any) -> None:
     assert (head.background, head.weight.shape, head.bias.shape) == (1, (5, 8), (5,))  # type: ignore[union-attr]
 
 
-def test_one_image_a_class_holds_out_classes() -> None:
-    for count in (2, 3, 5, 12):
-        parts = _class_parts(np.arange(count))
-        assert sorted(np.concatenate([held for _, held in parts])) == list(range(count))
-        assert all(len(train) for train, _ in parts)
+@pytest.mark.parametrize(("classes", "each", "parts"), [(2, 1, 2), (5, 1, 5), (12, 1, 10), (3, 2, 6), (4, 16, 10)])
+def test_from_zero_shot_little_is_held_out_at_a_time(classes: int, each: int, parts: int) -> None:
+    targets = np.random.default_rng(0).permutation(np.repeat(np.arange(classes), each))
+    found = _anchored_parts(targets, 0)
+    assert len(found) == parts
+    assert sorted(np.concatenate([held for _, held in found])) == list(range(len(targets)))
+    for train, held in found:
+        assert sorted([*train, *held]) == list(range(len(targets)))
+        assert np.bincount(targets[held]).max() <= -(-each // parts) + (each > 1)
+    assert len(_anchored_parts(np.repeat([0, 1], 30), 0)) == 1
 
 
 # ------------------------------------------------------------------------------------------- what a head is good for

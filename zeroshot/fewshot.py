@@ -219,9 +219,9 @@ def few_shot(
 
     Notes
     -----
-    The strength of the penalties is searched on the shots alone: with several a class, by holding out a part in turn;
-    with one, the pull to the zero-shot head by holding out whole classes, and the linear probe takes 3.16, which is the
-    ``C=0.316`` of the example in CLIP's repository. No test image takes part in anything.
+    The strength of the penalties is searched on the shots alone, by holding out some of them in turn, as `fit_probe`
+    does. With one shot that leaves none for the linear probe, which takes 3.16: the ``C=0.316`` of the example in
+    CLIP's repository. No test image takes part in anything.
 
     Examples
     --------

@@ -100,7 +100,7 @@ def fit_probe(
         Strength of the penalty, above 0: ``1 / C`` of scikit-learn. By default it is searched: see Notes.
     validation : pair of images and labels, optional
         On which it is searched; afterwards they join the others, as in the paper. By default a fifth of the images of
-        each class; with fewer than 20 images in the rarest class, each of five parts in turn.
+        each class; with fewer than 20 images in the rarest class, each of five parts in turn, and with `anchor` of ten.
     standardize : bool
         Bring each dimension to mean 0 and variance 1 first. It is folded into the head. The paper does not.
     seed : int
@@ -156,7 +156,9 @@ def fit_probe(
     names, targets = as_targets(labels, classes if anchor is None else _classes_of(anchor, classes))
     rows = embed_images(source, images, batch_size=batch_size)
     _check_counts(rows, targets, names)
-    parts = _parts(targets, seed) if l2 is None and validation is None else []
+    parts = []
+    if l2 is None and validation is None:
+        parts = _parts(targets, seed) if anchor is None else _anchored_parts(targets, seed)
     if validation is not None:
         if l2 is not None:
             raise OptionError("l2 and validation were both given; images for validation serve the search of l2 alone")
@@ -222,7 +224,7 @@ def _from_anchor(
     problem = _Anchored(rows, targets, anchor)
     found = ""
     if l2 is None:
-        best = problem.search(parts or _class_parts(targets))
+        best = problem.search(parts)
         l2, found = best.l2, f", validation accuracy {best.accuracy:.1%}"
     weight, bias = problem.fit(l2)
     heat = anchor.temperature  # what was fitted is added behind the division by it
@@ -309,6 +311,7 @@ class _Anchored:
         self._inputs, self._axes = rotated(np.column_stack([rows, np.ones(len(rows))]))
         self._classes = scores.shape[1]
         self._dim = rows.shape[1]
+        self._counts = np.bincount(targets, minlength=self._classes)
 
     def fit(self, l2: float) -> tuple[Floats, Floats]:
         """Return what is added to the scaled rows, (n_classes, dim), and to the biases, (n_classes,)."""
@@ -338,6 +341,9 @@ class _Anchored:
             return np.zeros(shape)
         count = len(targets)
         places = (np.arange(count), targets)
+        # What is held out of a class is made up for by the rest of it: else the classes of held images would be rarer.
+        share = np.bincount(targets, minlength=self._classes) / np.maximum(self._counts, 1)
+        weights = 1 / share[targets]
 
         def objective(flat: Floats) -> tuple[float, Floats]:
             change = flat.reshape(shape)
@@ -345,10 +351,10 @@ class _Anchored:
             scores -= scores.max(axis=1, keepdims=True)
             exponentials = np.exp(scores)
             sums = exponentials.sum(axis=1, keepdims=True)
-            loss = (np.log(sums[:, 0]) - scores[places]).sum() + l2 / 2 * (change**2).sum()
+            loss = weights @ (np.log(sums[:, 0]) - scores[places]) + l2 / 2 * (change**2).sum()
             residuals = exponentials / sums
             residuals[places] -= 1
-            gradient = residuals.T @ inputs + l2 * change
+            gradient = (residuals * weights[:, None]).T @ inputs + l2 * change
             return float(loss) / count, gradient.ravel() / count
 
         options = {"maxiter": MAX_ITERATIONS, "gtol": 1e-7, "ftol": 0.0}
@@ -449,9 +455,19 @@ def _parts(targets: Integers, seed: int) -> list[tuple[Integers, Integers]]:
     return [(np.flatnonzero(turn != fold), np.flatnonzero(turn == fold)) for fold in turns]
 
 
-def _class_parts(targets: Integers) -> list[tuple[Integers, Integers]]:
-    """The same where a class has one image: whole classes are held out, of which the zero-shot head alone knows."""
-    turn = targets % min(_FOLDS, int(targets.max()) + 1)
+def _anchored_parts(targets: Integers, seed: int) -> list[tuple[Integers, Integers]]:
+    """The same for what begins with a zero-shot head, which knows classes without an image: a tenth, or one, at a time.
+
+    The less is held out, the nearer the search is to what is fitted in the end. Of a class with one image nothing is
+    left then, and what the others say of it can only harm: the zero-shot head stays, unless they all speak for a
+    change.
+    """
+    if np.bincount(targets).min() >= _ENOUGH_TO_SPLIT:
+        return _parts(targets, seed)
+    order = np.random.default_rng(seed).permutation(len(targets))
+    order = order[np.argsort(targets[order], kind="stable")]  # by class, so that those of a class are held out in turn
+    turn = np.empty(len(targets), dtype=np.int64)
+    turn[order] = np.arange(len(targets)) % min(len(targets), 2 * _FOLDS)
     return [(np.flatnonzero(turn != fold), np.flatnonzero(turn == fold)) for fold in range(int(turn.max()) + 1)]
 
 

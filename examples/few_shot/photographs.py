@@ -41,12 +41,13 @@ def main() -> None:
     """Measure, print and draw."""
     parser = argparse.ArgumentParser(description="Few-shot curve on pieces of photographs.")
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--count", type=int, default=100, help="pieces of each, half of them to test on")
+    parser.add_argument("--count", type=int, default=80, help="pieces of each, half of them to test on")
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--figure", help="draw the curve there")
     arguments = parser.parse_args()
     images, names = pieces(arguments.count)
-    curve = few_shot(arguments.model, images, names, shots=[1, 2, 4, 8, 16, 32], seeds=arguments.seeds)
+    curve = few_shot(arguments.model, images, names, shots=arguments.shots, seeds=arguments.seeds)
     print(curve)
     if arguments.figure:
         curve.save_figure(arguments.figure, title=f"{curve.model} on pieces of photographs")
