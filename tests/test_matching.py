@@ -23,6 +23,8 @@ from zeroshot.prompts import Labels, load_prompts, parse_labels
         (["n01440764", "n01443537"], ["tench", "goldfish"], (0, 1), "position"),
         (["crane", "crane", "owl"], ["crane", "crane", "owl"], (0, 1, 2), "position"),
         (["00", "01"], ["blue", "red"], (0, 1), "position"),
+        # As text they are sorted so, but what they count is plain.
+        (["0", "1", "10", *"23456789"], list("abcdefghijk"), (0, 1, 10, *range(2, 10)), "position"),
         ([], ["blue", "red"], (), "position"),
     ],
 )
@@ -52,7 +54,7 @@ def test_missing_classes_are_named_with_near_ones() -> None:
         (["ape", "bee"], ["cat", "dog", "owl"], "auto", r"none of the 2 classes .*\('ape', 'bee'\)"),
         (["ape", "bee"], ["cat", "dog"], "auto", "if they stand in the same order, say match='position'"),
         (["ape", "bee"], ["cat", "dog"], "name", "none of the 2 classes"),
-        ([str(n) for n in sorted(map(str, range(11)))], list("abcdefghijk"), "auto", "numbers without leading zeros"),
+        (["1", "2", "3"], list("abc"), "auto", "called by numbers, 1 to 3, and there are 3; expected 0 to 2"),
     ],
 )
 def test_what_does_not_match(classes: list[str], labels: list[str], match: Any, message: str) -> None:

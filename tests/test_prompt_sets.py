@@ -71,6 +71,25 @@ def test_the_27_sets_of_the_paper_are_all_there() -> None:
     assert set(PAPER) <= set(available_prompts())
 
 
+# Table 9 of the paper (appendix A.1); all others are measured by accuracy.
+METRICS_OF_THE_PAPER = {
+    "caltech101": "mean_per_class_recall",
+    "fgvc_aircraft": "mean_per_class_recall",
+    "flowers102": "mean_per_class_recall",
+    "hateful_memes": "roc_auc",
+    "kinetics700": "mean_of_top_1_and_top_5",
+    "oxford_pets": "mean_per_class_recall",
+    "voc2007": "voc2007_mean_average_precision",
+}
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_each_set_of_the_paper_says_by_which_metric_and_on_which_images(name: str) -> None:
+    prompts = load_prompts(name)
+    assert prompts.metric == METRICS_OF_THE_PAPER.get(name, "top_1")
+    assert "http" in prompts.data
+
+
 @pytest.mark.parametrize(("name", "classes", "templates"), [(name, *counts) for name, counts in PAPER.items()])
 def test_numbers_of_classes_and_templates(name: str, classes: int, templates: int) -> None:
     prompts = load_prompts(name)
@@ -130,4 +149,5 @@ def test_digest_keeps_templates_and_classes_apart() -> None:
 def test_digest_does_not_see_where_a_set_is_from() -> None:
     eurosat = load_prompts("eurosat")
     assert dataclasses.replace(eurosat, title="another").digest == eurosat.digest
-    assert PromptSet(eurosat.templates, eurosat.classes).digest == eurosat.digest  # nor name, source, license, order
+    assert PromptSet(eurosat.templates, eurosat.classes).digest == eurosat.digest  # nor anything else beside these
+    assert dataclasses.replace(eurosat, metric="macro_f1", data="elsewhere").digest == eurosat.digest

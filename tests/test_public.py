@@ -30,7 +30,7 @@ LEVELS = [
     {"head", "labelled"},
     {"classifier", "weighting", "report"},
     {"compare", "jobs", "engines", "evaluation", "probe"},
-    {"fewshot", "limits", "calibration"},
+    {"fewshot", "limits", "calibration", "reproduce"},
     {"cli"},
     {"__main__"},
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zeroshot.prompts import PromptSet, available_prompts, load_prompts
+from zeroshot.prompts import METRICS, PromptSet, available_prompts, load_prompts
 
 _TEMPLATES_SHOWN = 8
 _CLASSES_SHOWN = 12
@@ -78,6 +78,10 @@ def _section(prompts: PromptSet) -> str:
         names = ", ".join(" / ".join(words) for words in prompts.labels.synonyms[:_CLASSES_SHOWN])
         more = len(prompts.classes) - _CLASSES_SHOWN
         lines += ["", f"Classes: {names}{f' and {more} more' if more > 0 else ''}.", "", f"Order: {prompts.order}."]
+    if prompts.data:
+        lines += ["", f"Images: {prompts.data}."]
+    if prompts.metric:
+        lines += ["", f"Measured by {METRICS[prompts.metric]}."]
     return "\n".join(lines) + "\n"
 
 

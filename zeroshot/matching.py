@@ -42,8 +42,8 @@ def match_classes(
     By name, a class is the label of that name, or the one that has that name among its synonyms; letter case, and
     whether words are joined by spaces, underscores or hyphens, do not matter. Names that several labels have never
     match. By position, class n is label n. ``auto`` goes by position where there are as many labels as classes and all
-    common names stand at the same position (codes as names, such as ``n01440764``, may have none in common), else by
-    name.
+    common names stand at the same position; else by name. Codes as names, such as ``n01440764``, may have none in
+    common; if they are the numbers from 0, in whatever order, they are the positions.
 
     Parameters
     ----------
@@ -87,12 +87,16 @@ def match_classes(
         if common or list(classes) == list(labels.names):
             return by_position
         if all(_CODE.fullmatch(name) for name in classes):
-            if all(name.isdigit() for name in classes) and list(classes) != sorted(classes, key=int):
+            if not all(name.isdecimal() for name in classes):
+                return by_position
+            numbers = tuple(map(int, classes))
+            if sorted(numbers) != list(range(len(numbers))):
                 raise LabelError(
-                    f"the classes of {where} are numbers without leading zeros, which as text are in the order "
-                    f"{some_names(classes, 4)}; rename them (00, 01, …), or say match='position' if that order is meant"
+                    f"the classes of {where} are called by numbers, {min(numbers)} to {max(numbers)}, and there are "
+                    f"{len(numbers)}; expected 0 to {len(numbers) - 1}, the positions of the labels. Rename them, or "
+                    "say match='position' if they count in the order of their names"
                 )
-            return by_position
+            return Matching(numbers, "position")
     if not common:
         hint = "; if they stand in the same order, say match='position'" if same_number else ""
         raise LabelError(

@@ -258,6 +258,26 @@ def locate(model: str | os.PathLike[str]) -> Location:
     raise _not_found(name, path)
 
 
+def is_on_disk(model: str) -> bool:
+    """Whether a model can be loaded as it is, without asking the hub for anything.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such model.
+    """
+    if model == MINI or not is_known(model):
+        return locate(model).path.exists()
+    repository, _, revision = model.removeprefix(HUB_PREFIX).partition("@")
+    entry = _table().get(model)
+    wanted = _Wanted(repository, revision or None, LAYOUT_FILES) if entry is None else _wanted(entry)
+    try:
+        _collect(model, wanted, _cached)
+    except CheckpointNotFoundError:
+        return False
+    return True
+
+
 def is_known(model: str) -> bool:
     """Whether a string is a model's name rather than a path."""
     return model in _table() or model.startswith(HUB_PREFIX)

@@ -49,7 +49,8 @@ figcaption small { display: block; color: var(--soft); font-size: 11px; }
 .scroll { max-height: 460px; overflow: auto; display: inline-block; max-width: 100%; padding-right: 8px; }
 .scroll thead th { position: sticky; top: 0; background: var(--page); }
 svg text { fill: var(--soft); font: 12px system-ui, sans-serif; } svg .axis { stroke: var(--line); fill: none; }
-svg .bar { fill: rgb(var(--blue) / .75); } svg .gap { fill: rgb(var(--red) / .35); }
+svg .bar { fill: rgb(var(--blue) / .75); } svg .over { fill: rgb(var(--red) / .45); }
+svg .under { fill: rgb(var(--blue) / .3); }
 svg .ideal { stroke: var(--soft); stroke-dasharray: 5 4; fill: none; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; overflow: auto;
   font-size: 12.5px; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -132,7 +133,8 @@ def _about(evaluation: Mapping[str, Any]) -> str:
     parts += [f"{len(evaluation['failed']):,} failed"] if evaluation["failed"] else []
     parts += [f"{left_out:,} left out"] if left_out else []
     if setup["prompts"]["name"]:
-        parts.append(f"prompts {setup['prompts']['name']} ({len(setup['prompts']['templates'])} templates)")
+        templates = len(setup["prompts"]["templates"])
+        parts.append(f"prompts {setup['prompts']['name']} ({templates} template{'s' * (templates != 1)})")
     return ", ".join(parts)
 
 
@@ -167,7 +169,7 @@ def _problems(evaluation: Mapping[str, Any]) -> str:
     if not lines:
         return ""
     items = "".join(f"<li>{_text(line)}</li>" for line in lines)
-    return f"<h2>To be known</h2><ul>{items}</ul>"
+    return f"<h2>Worth knowing</h2><ul>{items}</ul>"
 
 
 def _gallery(gallery: Gallery) -> str:
@@ -255,13 +257,14 @@ def _reliability(evaluation: Mapping[str, Any]) -> str:
     for one in bins:
         x0, width = x(one["low"]) + 1, size * (one["high"] - one["low"]) - 2
         accuracy, confidence = y(one["accuracy"]), y(one["confidence"])
-        upper, lower = min(accuracy, confidence), max(accuracy, confidence)
+        upper, lower = min(accuracy, confidence), max(accuracy, confidence)  # y grows downwards
+        kind = "over" if confidence < accuracy else "under"
         name = f"{one['images']} images: confidence {one['confidence']:.1%}, accuracy {one['accuracy']:.1%}"
         tall = room * one["images"] / most
         parts.append(
             f"<g><title>{name}</title>"
-            f'<rect class="bar" x="{x0:.1f}" y="{accuracy:.1f}" width="{width:.1f}" height="{bottom - accuracy:.1f}"/>'
-            f'<rect class="gap" x="{x0:.1f}" y="{upper:.1f}" width="{width:.1f}" height="{lower - upper:.1f}"/>'
+            f'<rect class="bar" x="{x0:.1f}" y="{lower:.1f}" width="{width:.1f}" height="{bottom - lower:.1f}"/>'
+            f'<rect class="{kind}" x="{x0:.1f}" y="{upper:.1f}" width="{width:.1f}" height="{lower - upper:.1f}"/>'
             f'<rect class="bar" x="{x0:.1f}" y="{bottom + 18 + room - tall:.1f}" width="{width:.1f}" '
             f'height="{tall:.1f}"/></g>'
         )
@@ -274,7 +277,8 @@ def _reliability(evaluation: Mapping[str, Any]) -> str:
     return (
         "<h2>Reliability</h2>"
         '<p class="soft">Of the images about which the model is so sure, how many are right: on the dashed line it is '
-        f"as sure as it should be. Expected calibration error {error:.1%}.</p>"
+        "as sure as it should be. Red: it is too sure; pale: not sure enough. Expected calibration error "
+        f"{error:.1%}.</p>"
         f'<svg role="img" aria-label="Reliability diagram" width="{left + size + 70}" height="{height}" '
         f'viewBox="0 0 {left + size + 70} {height}">{"".join(parts)}</svg>'
     )

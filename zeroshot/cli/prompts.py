@@ -59,7 +59,7 @@ def _show_prompts(arguments: argparse.Namespace) -> int:
         for expanded in prompts.expand(arguments.labels):
             print("\n".join(expanded))
         return 0
-    for key in ("title", "source", "license", "order"):
+    for key in ("title", "source", "license", "order", "data", "metric"):
         if getattr(prompts, key):
             print(f"{key}: {getattr(prompts, key)}")
     print(f"\n{len(prompts.templates)} templates", *prompts.templates, sep="\n  ")
