@@ -129,3 +129,28 @@ def test_pictures_of_one_colour_are_hard(tmp_path: Path, capsys: pytest.CaptureF
         Image.new("RGB", (32, 32)).save(tmp_path / name / "1.png")
     assert run("evaluate", tmp_path, *MINI) == 0
     assert "50.0%" in capsys.readouterr().out
+
+
+def test_the_table_is_filled_with_what_is_there(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = tmp_path / "sets"
+    for name, images in {"cat": "cat", "ship": "rocket"}.items():
+        (sets / "cifar10" / name).mkdir(parents=True)
+        shutil.copy(EXAMPLES / f"{images}.jpg", sets / "cifar10" / name)
+    options = ("--data", sets, "--model", "mini", "ViT-B-32/openai", "--prompts", "cifar10", "food101")
+    assert run("reproduce", *options, "--plan") == 0
+    plan = capsys.readouterr().out
+    assert "measured: 0 of 4" in plan
+    assert "the checkpoint ViT-B-32/openai is not on this disk" in plan
+    assert "no images at" in plan
+    assert not (sets / "zeroshot-results.json").exists()
+    out = ("--markdown", tmp_path / "table.md", "--json", tmp_path / "all.json")
+    assert run("reproduce", *options, *out, "--resamples", 20) == 0
+    shown = capsys.readouterr()
+    assert "measured: 1 of 4" in shown.out
+    assert shown.err == "zeroshot: mini on cifar10: measured\n"
+    assert "| cifar10 | top-1 accuracy | 50.0 | – (91.3) |" in (tmp_path / "table.md").read_text()
+    cells = json.loads((tmp_path / "all.json").read_text())["cells"]
+    assert [cell["status"] for cell in cells] == ["measured", "not run", "not run", "not run"]
+    assert cells[2]["published"]["value"] == 0.913

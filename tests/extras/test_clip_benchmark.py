@@ -15,9 +15,10 @@ from torch import Tensor
 
 import zeroshot
 from zeroshot.adapters import to_open_clip
-from zeroshot.metrics import accuracy_top_k, evaluate_probabilities, mean_average_precision
+from zeroshot.metrics import accuracy_top_k, mean_average_precision
 
 pytestmark = [pytest.mark.extra, pytest.mark.filterwarnings("default")]  # its warnings are its own
+NAMES = {"top_1": "acc1", "top_5": "acc5", "mean_per_class_recall": "mean_per_class_recall"}  # ours: theirs
 PHOTOGRAPHS = Path(__file__).parents[2] / "examples" / "images"
 
 
@@ -45,6 +46,7 @@ class Folder(torch.utils.data.Dataset[tuple[Tensor, int]]):
         self.transform = transform
         for target, name in enumerate(names):
             with Image.open(PHOTOGRAPHS / f"{name}.jpg") as photograph:
+                folder.mkdir(parents=True, exist_ok=True)
                 for row, column in itertools.product(range(2), range(3 + target)):
                     size = photograph.width // (3 + target), photograph.height // 2
                     box = (column * size[0], row * size[1], (column + 1) * size[0], (row + 1) * size[1])
@@ -70,16 +72,38 @@ def test_clip_benchmark_finds_the_same_accuracies(clip_benchmark: Any, tmp_path:
     theirs = clip_benchmark.evaluate(model, loader, tokenizer, list(folder.classes), templates, "cpu", amp=False)
 
     prompts = [template.replace("{c}", "{}") for template in templates]
-    classifier = zeroshot.Classifier(folder.classes, model=encoder, prompts=prompts)
-    probabilities = classifier.predict_proba([path for path, _ in folder.files])
-    ours = evaluate_probabilities(probabilities, [target for _, target in folder.files])
-    assert ours.top_5 is not None
-    assert ours.top_1.value == pytest.approx(theirs["acc1"], abs=1e-9)
-    assert ours.top_5.value == pytest.approx(theirs["acc5"], abs=1e-9)
-    assert ours.mean_per_class_recall.value == pytest.approx(theirs["mean_per_class_recall"], abs=1e-9)
+    files, targets = zip(*folder.files, strict=True)
+    found = zeroshot.evaluate((files, targets), model=encoder, prompts=prompts, labels=folder.classes)
+    ours = {name: one.value for name, one in found.metrics.items()}
+    for name, their_name in NAMES.items():
+        assert ours[name] == pytest.approx(theirs[their_name], abs=1e-9)
     # The three are different numbers, and none of them is trivial.
-    assert 0.2 < ours.top_1.value < ours.top_5.value < 1
-    assert abs(ours.top_1.value - ours.mean_per_class_recall.value) > 0.005
+    assert 0.2 < ours["top_1"] < ours["top_5"] < 1
+    assert abs(ours["top_1"] - ours["mean_per_class_recall"]) > 0.005
+    # To the last image: with one target changed they are no longer equal.
+    wrong = [*targets[:-1], (targets[-1] + 1) % 4]
+    other = zeroshot.evaluate((files, wrong), model=encoder, prompts=prompts, labels=folder.classes)
+    assert any(abs(other.metrics[name].value - theirs[NAMES[name]]) > 1e-4 for name in NAMES)
+
+
+def test_clip_benchmark_on_the_same_class_folders(clip_benchmark: Any, tmp_path: Path) -> None:
+    """A tree of class folders, read by their loader in one order and by `evaluate` from the disk in another."""
+    encoder = zeroshot.load("mini", device="cpu")
+    model, transform, tokenizer = to_open_clip(encoder)
+    folder, names = Folder(tmp_path / "all", transform), list(Folder.classes)[::-1]
+    moved = []
+    for number, (path, target) in enumerate(folder.files):
+        place = tmp_path / "tree" / folder.classes[target].replace(" ", "_") / ("deep" if number % 3 else "")
+        place.mkdir(parents=True, exist_ok=True)
+        moved.append((path.rename(place / f"{97 * number % 101:03}.png"), names.index(folder.classes[target])))
+    folder.files = moved
+    loader = torch.utils.data.DataLoader(folder, batch_size=16)
+    theirs = clip_benchmark.evaluate(model, loader, tokenizer, names, ["a photo of a {c}."], "cpu", amp=False)
+    found = zeroshot.evaluate(tmp_path / "tree", model=encoder, prompts="a photo of a {}.", labels=names)
+    assert (found.n_images, found.setup["match"]) == (len(moved), "name")
+    for name, their_name in NAMES.items():
+        assert found.metrics[name].value == pytest.approx(theirs[their_name], abs=1e-9)
+    assert 0.2 < found.metrics["top_1"].value < found.metrics["top_5"].value < 1
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,11 +1,14 @@
-"""``zeroshot evaluate``: how good a classifier is on labelled images."""
+"""``zeroshot evaluate`` and ``zeroshot reproduce``: how good classifiers are on labelled images."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zeroshot.cache import write_atomically
 from zeroshot.cli.options import add_labels_file, add_model, model_options, positive, read_labels
 from zeroshot.cli.output import FAILED, fail
 from zeroshot.errors import LabelError, ZeroShotError
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Commands) -> None:
-    """Add the command ``evaluate``."""
+    """Add the commands ``evaluate`` and ``reproduce``."""
     evaluate = commands.add_parser(
         "evaluate",
         help="measure on labelled images: accuracy and its interval, confusions, a page with hits and misses",
@@ -72,6 +75,31 @@ def add_parser(commands: Commands) -> None:
     evaluate.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
     evaluate.set_defaults(run=_evaluate)
 
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="fill the published table of models and data sets with what is on this disk",
+        description="Measure the paper's models on the paper's data sets, as far as images and checkpoints are on this "
+        "disk: a folder, list or archive for each data set, with the name of its prompt set. Results are kept, so that "
+        "a second run fills the gaps only.",
+        epilog="Examples: zeroshot reproduce --data sets --plan; "
+        "zeroshot reproduce --data sets --model ViT-B-32/openai --prompts cifar10 food101 --markdown table.md",
+    )
+    reproduce.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="where the data sets are: DIR/food101"
+    )
+    reproduce.add_argument("--model", nargs="+", metavar="MODEL", help="default: the nine of the paper")
+    reproduce.add_argument("--prompts", nargs="+", metavar="NAME", help="prompt sets (default: the 27 of the paper)")
+    reproduce.add_argument("--results", type=Path, metavar="FILE", help="where results are kept (default: in DIR)")
+    reproduce.add_argument("--plan", action="store_true", help="only say what is needed, and what was published")
+    reproduce.add_argument("--again", action="store_true", help="measure also what was measured before")
+    reproduce.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there: sets by models")
+    reproduce.add_argument("--json", type=Path, metavar="FILE", help="write all of it there")
+    reproduce.add_argument("--device", metavar="DEVICE", help="'cpu', 'cuda', … (default: CUDA if there is one)")
+    reproduce.add_argument("--resamples", type=positive, default=1000, metavar="N", help="for the intervals")
+    reproduce.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at once (default 32)")
+    reproduce.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
+    reproduce.set_defaults(run=_reproduce)
+
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from zeroshot.evaluation import DATA, evaluate
@@ -81,8 +109,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if labels is not None:
             raise LabelError("both labels and --labels-from-data were given; expected one of them")
         labels = DATA
-    keys = ("embeddings", "match", "metric", "image_column", "label_column", "separator", "split")
-    keys += ("resamples", "seed", "batch_size", "workers")
+    keys = ["embeddings", "match", "metric", "image_column", "label_column", "separator", "split"]
+    keys += ["resamples", "seed", "batch_size", "workers"]
     found = evaluate(
         arguments.data,
         arguments.head,
@@ -98,6 +126,34 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if path is not None and (code := _save(path, save)):
             return code
     return FAILED if found.failed else 0
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from zeroshot.reproduce import Cell, reproduce
+
+    def each(cell: Cell) -> None:
+        if cell.status != "not run":
+            print(f"zeroshot: {cell.model} on {cell.prompts}: {cell.status}", file=sys.stderr, flush=True)
+
+    keys = ("results", "again", "device", "resamples", "batch_size", "workers", "prompts")
+    options = {key: getattr(arguments, key) for key in keys}
+    try:
+        found = reproduce(arguments.data, models=arguments.model, run=not arguments.plan, each=each, **options)
+    except OSError as error:
+        if isinstance(error, ZeroShotError):
+            raise
+        return fail(f"the results cannot be kept: {error}; give another file: --results")
+    print(found)
+    if arguments.markdown and (code := _save(arguments.markdown, lambda path: _write(path, found.to_markdown()))):
+        return code
+    text = json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    if arguments.json and (code := _save(arguments.json, lambda path: _write(path, text))):
+        return code
+    return FAILED if any(cell.status == "failed" for cell in found.cells) else 0
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _lines(path: Path | None) -> list[str] | None:
