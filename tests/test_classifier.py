@@ -632,3 +632,30 @@ def test_mistakes_are_told_before_a_checkpoint_is_looked_for(labels: Any, prompt
     for run in (Classifier, lambda *a, **k: classify("cat.jpg", *a, **k)):
         with pytest.raises(error):
             run(labels, model="hf-hub:owner/six-gigabytes", prompts=prompts)
+
+
+def test_scoring_in_blocks_changes_nothing(clip: ClipEncoder, monkeypatch: pytest.MonkeyPatch, pictures: Any) -> None:
+    classifier = zeroshot.Classifier([f"thing {number}" for number in range(50)], model=clip, cache=False)
+    expected = classifier.predict_proba(pictures)
+    sizes: list[int] = []
+    probabilities = zeroshot.Head.probabilities
+
+    def counted(head: Any, embeddings: torch.Tensor, **options: Any) -> torch.Tensor:
+        sizes.append(len(embeddings))
+        return probabilities(head, embeddings, **options)
+
+    monkeypatch.setattr(zeroshot.Head, "probabilities", counted)
+    monkeypatch.setattr("zeroshot.classifier._SCORES_PER_BLOCK", 220)
+    np.testing.assert_allclose(classifier.predict_proba(pictures), expected, atol=1e-6)
+    assert sizes == [4, 4, 1]
+    for predictions in (classifier(pictures), [one.prediction for one in classifier.stream(pictures)]):
+        assert [one.index for one in predictions] == expected.argmax(axis=1).tolist()
+    monkeypatch.setattr("zeroshot.classifier._SCORES_PER_BLOCK", 1)  # fewer than one row: one at a time then
+    np.testing.assert_allclose(classifier.predict_proba(pictures), expected, atol=1e-6)
+
+
+def test_a_prediction_that_is_kept_keeps_no_others(clip: ClipEncoder, pictures: Any) -> None:
+    classifier = zeroshot.Classifier(["cat", "dog", "car"], model=clip, cache=False)
+    for prediction in (classifier(pictures)[0], next(iter(classifier.stream(pictures))).prediction):
+        assert prediction.probabilities.base is None
+        assert prediction.probabilities.nbytes == 3 * 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import struct
 import subprocess
@@ -617,3 +618,16 @@ def test_whatever_decides_changes_the_contents() -> None:
     contents = [head.contents for head in heads]
     assert len(set(contents)) == 5
     assert contents[-1] == contents[0]  # what is for people to read decides nothing
+
+
+def test_the_weight_is_copied_to_another_device_once() -> None:
+    head = zeroshot.Head(torch.eye(3), ("a", "b", "c"), 1.0, None, "model", "fingerprint")
+    meta = torch.device("meta")  # which every machine has
+    copy = head._weight_on(meta)
+    assert copy.device == meta
+    assert head._weight_on(meta) is copy
+    assert head._weight_on(head.weight.device) is head.weight
+    head.weight.mul_(2)
+    assert head._weight_on(meta) is not copy
+    assert pickle.loads(pickle.dumps(head)).weight.device == head.weight.device
+    assert head.logits(torch.ones(2, 3, device=meta)).shape == (2, 3)

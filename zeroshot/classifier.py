@@ -31,6 +31,8 @@ from zeroshot.stream import EmbeddedBatch, OnError, each_result, embed_batches
 
 DEFAULT_TOP_K = 5
 NONE = "(none of these)"
+# Numbers that scoring holds at once, of each intermediate result: 16 MB, whatever the number of classes and images.
+_SCORES_PER_BLOCK = 1 << 22
 ModelLike: TypeAlias = "str | os.PathLike[str] | Encoder"
 
 
@@ -319,7 +321,8 @@ class Classifier:
             If an image cannot be decoded; the message names it.
         """
         _check_display(top_k, threshold)
-        predictions = self._predictions(self.predict_proba(images, batch_size=batch_size), top_k, threshold)
+        blocks = self._probabilities(images, batch_size)
+        predictions = [one for rows in blocks for one in self._predictions(rows, top_k, threshold)]
         return predictions[0] if is_single_image(images) else predictions
 
     def stream(
@@ -404,8 +407,8 @@ class Classifier:
         _check_display(top_k, threshold)
 
         def outcomes(batch: EmbeddedBatch) -> Iterator[Outcome]:
-            rows = self._score(torch.from_numpy(batch.embeddings))
-            predictions = iter(self._predictions(rows, top_k, threshold))
+            blocks = self._score(torch.from_numpy(batch.embeddings))
+            predictions = (one for rows in blocks for one in self._predictions(rows, top_k, threshold))
             for index, (source, error) in enumerate(zip(batch.sources, batch.errors, strict=True), batch.start):
                 yield Outcome(index, source, next(predictions) if error is None else None, error)
 
@@ -420,12 +423,19 @@ class Classifier:
             Columns in the order of `labels`; each row sums to 1, less what the background classes take. With
             `multi_label` each column stands for itself. A single image gives one row.
         """
+        parts = list(self._probabilities(images, batch_size))
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
+
+    def _probabilities(self, images: Any, batch_size: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the probabilities of some images after the other, each (n_images, n_classes)."""
         batches = _batches(iter_images(images), check_positive("batch_size", batch_size))
         # Not every encoder of somebody's own knows batches; it gets no more than one at a time anyway.
         sized = "batch_size" in inspect.signature(self.encoder.encode_images).parameters
         options = {"batch_size": batch_size} if sized else {}
-        parts = [self._score(self.encoder.encode_images(batch, **options)) for batch in batches]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
+        for batch in batches:
+            yield from self._score(self.encoder.encode_images(batch, **options))
 
     def _replicas(self, devices: Sequence[str | torch.device]) -> list[Encoder]:
         """The encoder on each of several devices."""
@@ -450,15 +460,18 @@ class Classifier:
 
     def _predictions(self, rows: npt.NDArray[np.float32], top_k: int, threshold: float) -> list[Prediction]:
         background = 1 - rows.sum(axis=1) if self.head.background else np.zeros(len(rows))
+        # A row of its own for each: one prediction that is kept does not keep those of its neighbours.
         return [
-            Prediction(row, self.labels, top_k, threshold, float(rest), self.multi_label)
+            Prediction(row.copy(), self.labels, top_k, threshold, float(rest), self.multi_label)
             for row, rest in zip(rows, background.clip(min=0), strict=True)
         ]
 
-    def _score(self, embeddings: Tensor) -> npt.NDArray[np.float32]:
-        scores = self.head.probabilities(embeddings, multi_label=self.multi_label)
-        probabilities: npt.NDArray[np.float32] = scores.cpu().numpy()
-        return probabilities
+    def _score(self, embeddings: Tensor) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the probabilities of as many images at once as memory is granted for: (n_images, n_classes) each."""
+        for part in embeddings.split(max(1, _SCORES_PER_BLOCK // len(self.head.weight))):
+            scores = self.head.probabilities(part, multi_label=self.multi_label)
+            probabilities: npt.NDArray[np.float32] = scores.cpu().numpy()
+            yield probabilities
 
 
 @overload

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import safetensors
 import safetensors.torch
@@ -130,12 +131,22 @@ class Head:
             raise HeadError(
                 f"embeddings have {embeddings.shape[-1]} dimensions; the head of {self.model!r} expects {wanted}"
             )
-        scores = self.logit_scale * (embeddings.float() @ self.weight.to(embeddings.device).T)
+        scores = self.logit_scale * (embeddings.float() @ self._weight_on(embeddings.device).T)
         if self.bias is not None:
             scores = scores + self.bias.to(scores.device)
         if self.logit_bias is not None:
             scores = scores + self.logit_bias
         return scores if self.temperature == 1 else scores / self.temperature
+
+    def _weight_on(self, device: torch.device) -> Tensor:
+        """Return the weight where the embeddings are, copied there once: a hundred thousand rows are 200 MB."""
+        if device == self.weight.device:
+            return self.weight
+        changes = 0 if self.weight.is_inference() else self.weight._version  # in place
+        state = (device, changes)
+        if self not in _COPIES or _COPIES[self][0] != state:
+            _COPIES[self] = (state, self.weight.to(device))
+        return _COPIES[self][1]
 
     @property
     def contents(self) -> str:
@@ -205,6 +216,10 @@ class Head:
             raise
         except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
             raise HeadError(f"{path} cannot be read as a head: {error}; build it again, or check the path") from error
+
+
+# Weights on other devices, by the head; not in the head, which is pickled and sent to other machines.
+_COPIES: WeakKeyDictionary[Head, tuple[tuple[torch.device, int], Tensor]] = WeakKeyDictionary()
 
 
 def build_head(

@@ -32,6 +32,8 @@ def run(options: argparse.Namespace, parts: Sequence[str], folder: Path) -> None
         peak = peak_gflops()
         print(f"Peak of matrix products {peak:.0f} GFLOP/s in float32.\n", flush=True)
     for part in parts:
+        for report in of_processes(part, options, folder):
+            print(report, flush=True)
         for comparison in of_part(part, options, folder):
             if options.rows and comparison.key not in options.rows:
                 continue
@@ -49,6 +51,15 @@ def of_part(part: str, options: argparse.Namespace, folder: Path) -> Iterator[Co
     """Yield the comparisons of a part."""
     module = import_module(f"benchmarks.{part}")
     yield from module.comparisons(folder, threads=_threads(options), quick_gelu=not options.gelu)
+
+
+def of_processes(part: str, options: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """Yield the tables of a part that measures whole processes, if it is such a one."""
+    reports = getattr(import_module(f"benchmarks.{part}"), "reports", None)
+    if reports is not None and options.count:
+        yield f"{part}: whole processes are not counted, only timed"
+    elif reports is not None:
+        yield from reports(folder, options)
 
 
 def _as_child(options: argparse.Namespace, part: str, folder: Path) -> None:
