@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import heads, images, instructions, measure, run
+from benchmarks import cold, heads, images, instructions, measure, pixels, run, scoring
 from benchmarks.measure import Comparison, Contestant, Measured, MissingError
+from PIL import Image
 
 import zeroshot
 from zeroshot.tokenizer import tokenize
@@ -130,3 +131,46 @@ def test_the_command_line_knows_its_parts() -> None:
     done = subprocess.run([sys.executable, str(FOLDER), "imagse"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert "no part is called imagse; expected images, heads" in done.stderr
+
+
+def test_a_table_of_processes() -> None:
+    found: dict[str, list[Any]] = {
+        "import torch": [(1.0, 1.0, 500_000_000, None)],
+        "open_clip": [(8.0, 9.0, 2_000_000_000, [0.75, 0.25]), (10.0, 9.0, 2_000_000_000, [0.75, 0.25])],
+        "zeroshot": [(3.0, 2.5, 1_000_000_000, [0.5, 0.5])],
+    }
+    assert cold.render(found, ["transformers: not installed"]).splitlines()[2:] == [
+        "|  | time | × open_clip | processors | peak MB | of open_clip's | deviation |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+        "| import torch | 1 s | 9.00 | 1 s | 500 | 25% |  |",
+        "| open_clip | 9 s | 1.00 | 9 s | 2000 | 100% | 0.0e+00 |",
+        "| zeroshot | 3 s | 3.00 | 2.5 s | 1000 | 50% | 2.5e-01 |",
+        "",
+        "- transformers: not installed",
+    ]
+    del found["open_clip"]
+    assert "× import torch" in cold.render(found, [])
+
+
+def test_a_process_is_measured() -> None:
+    seconds, processor, peak, found = cold.run("probabilities = [bytes(50_000_000)[0]]" + cold.LAST, threads=1)
+    assert seconds > 0
+    assert processor > 0
+    assert peak > 50_000_000
+    assert found == [0]
+    with pytest.raises(MissingError, match="No module named 'a_peer'"):
+        cold.run("import a_peer", threads=1)
+
+
+@pytest.mark.parametrize("prepare", [scoring._call, scoring._stream])
+def test_scoring_by_hand_is_scoring_by_ours(prepare: Any) -> None:
+    count = 1 if prepare is scoring._call else scoring.BATCH
+    assert measure.deviation(prepare(40)(), scoring._by_hand(40, count)()) < 1e-5
+
+
+def test_photographs_are_written_once(tmp_path: Path) -> None:
+    paths = pixels.photographs(tmp_path, 2, 40, 30)
+    before = [path.stat().st_mtime_ns for path in paths]
+    with Image.open(paths[1]) as image:
+        assert image.size == (40, 30)
+    assert [path.stat().st_mtime_ns for path in pixels.photographs(tmp_path, 2, 40, 30)] == before

@@ -468,7 +468,7 @@ class Classifier:
 
     def _score(self, embeddings: Tensor) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the probabilities of as many images at once as memory is granted for: (n_images, n_classes) each."""
-        for part in embeddings.split(max(1, _SCORES_PER_BLOCK // len(self.head.weight))):
+        for part in torch.split(embeddings, max(1, _SCORES_PER_BLOCK // len(self.head.weight))):
             scores = self.head.probabilities(part, multi_label=self.multi_label)
             probabilities: npt.NDArray[np.float32] = scores.cpu().numpy()
             yield probabilities
