@@ -32,6 +32,7 @@ from zeroshot.metrics import (
     mean_average_precision,
     mean_per_class_recall,
     most_confused,
+    rank_classes,
     roc_auc,
     voc2007_mean_average_precision,
 )
@@ -144,6 +145,32 @@ def test_calibration_error_of_known_cases() -> None:
     rows = [[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.9, 0.1]]
     assert expected_calibration_error(rows, [0, 0, 0, 1]) == pytest.approx(0.4)
     assert expected_calibration_error(rows, [0, 0, 0, 1], bins=1) == pytest.approx(0.0)
+
+
+@given(problems())
+def test_parts_put_together_are_the_whole(problem: Problem) -> None:
+    rows, targets = problem
+    whole, parts = (
+        rank_classes(rows, targets),
+        [rank_classes(rows[i : i + 1], targets[i : i + 1]) for i in range(len(rows))],
+    )
+    for name in ("targets", "predicted", "rank", "confidence"):
+        np.testing.assert_array_equal(getattr(whole, name), np.concatenate([getattr(one, name) for one in parts]))
+    for k in range(1, rows.shape[1] + 1):
+        assert (whole.rank < k).mean() == accuracy_top_k(rows, targets, k=k)
+    np.testing.assert_array_equal(whole.confusion_matrix(), confusion_matrix(rows, targets))
+
+
+def test_the_points_of_a_reliability_diagram() -> None:
+    rows = [[0.75, 0.25], [0.25, 0.75], [0.75, 0.25], [0.55, 0.45]]
+    ranked = rank_classes(rows, [0, 1, 1, 0])
+    first, second = ranked.reliability(10)
+    assert first == (0.5, 0.6, 1, pytest.approx(0.55), 1.0)
+    assert second == (0.7, 0.8, 3, pytest.approx(0.75), pytest.approx(2 / 3))
+    distance = (3 * abs(0.75 - 2 / 3) + 0.45) / 4
+    assert ranked.expected_calibration_error(10) == pytest.approx(distance)
+    with pytest.raises(OptionError, match="not logits"):
+        rank_classes([[3.0, 1.0]], [0]).reliability()
 
 
 def test_the_upper_end_belongs_to_a_bin() -> None:

@@ -27,6 +27,7 @@ in braces is allowed, and `a(n) {}` becomes "a" or "an" by the sound of the labe
 ```toml
 templates = ["a photo of a {}, a type of bird.", "a close-up photo of a {}."]
 classes = ["crane", "kite", ["robin", "redbreast"]]   # a list stands for one class with synonyms
+metric = "mean_per_class_recall"                      # optional: what `zeroshot evaluate` shows first
 
 [prompts]                                             # optional: whole prompts of single classes
 crane = ["a crane, a tall wading bird with a long neck"]

@@ -624,6 +624,8 @@ def _load_dataset(name: str, split: str | None) -> Any:
             loaded = datasets.load_dataset(name.removeprefix(DATASETS), split=split)
             return loaded if split is not None else _split(loaded, None)
         return _split(datasets.load_from_disk(name), split)
+    except ZeroShotError:
+        raise
     except (OSError, ValueError, KeyError) as error:  # not there, no such split, no network
         raise ImageError(f"the data set {name!r} cannot be loaded: {error}") from error
 
@@ -659,7 +661,7 @@ def _from_dataset(
     inner = getattr(feature, "feature", feature)
     if isinstance(features[image], datasets.Image):  # decoded by us: upright, transparency over white
         dataset = dataset.cast_column(image, datasets.Image(decode=False))
-    is_lazy = not hasattr(dataset, "__getitem__")
+    is_lazy = not hasattr(dataset, "__len__")
     if names is None and isinstance(inner, datasets.ClassLabel):
         names = tuple(inner.names)
     elif names is None:
