@@ -17,7 +17,7 @@ def test_a_table_a_page_and_figures(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([*SMALL, "--html", str(page), "--json", str(figures), "--seed", "3"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("model: mini\n\nset             classes  images  accuracy")
-    assert "3 drawn pictures a class, seed 3." in out
+    assert "3 pictures a class, seed 3." in out
     assert page.read_text(encoding="utf-8").count("<img") == 6
     data = json.loads(figures.read_text(encoding="utf-8"))
     assert (data["seed"], data["sets"][0]["n_images"], data["sets"][0]["chance"]) == (3, 6, 0.5)
@@ -26,6 +26,14 @@ def test_a_table_a_page_and_figures(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--markdown"]) == 0
     assert "| Left and right | 2 | 6 |" in capsys.readouterr().out
+
+
+def test_photographs(capsys: pytest.CaptureFixture[str]) -> None:
+    named = ["a cat=examples/images/cat.jpg", "a rocket=examples/images/rocket.jpg"]
+    assert main([*SMALL, "--photographs", *named]) == 0
+    assert "Left and right, photographs" in capsys.readouterr().out
+    assert main([*SMALL, "--photographs", "cat.jpg"]) == 1
+    assert "'cat.jpg' is no photograph with a name" in capsys.readouterr().err
 
 
 def test_an_unknown_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

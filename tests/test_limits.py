@@ -18,7 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroshot.errors import OptionError
-from zeroshot.limits import ABOVE, BELOW, CHANCE, LIMITS, Limit, binomial_tail, clopper_pearson, find_limits
+from zeroshot.limits import (
+    ABOVE,
+    BELOW,
+    CHANCE,
+    LIMITS,
+    Limit,
+    binomial_tail,
+    clopper_pearson,
+    find_limits,
+    photograph_limits,
+)
 
 Array = npt.NDArray[Any]
 
@@ -193,6 +203,32 @@ def test_one_picture_said_differently_changes_the_figure() -> None:
     key = LIMITS["left_right"].image(0, 3).tobytes()
     oracle.answers[key] = LIMITS["left_right"].prompts[1]
     assert find_limits(oracle, sets=["left_right"], per_class=5).results[0].accuracy == pytest.approx(0.9)
+
+
+def test_sets_of_photographs() -> None:
+    things = {name: f"examples/images/{name.split()[-1]}.jpg" for name in ("a cat", "a rocket", "a clock")}
+    known, counting, negation, sides = photograph_limits(things)
+    assert known.prompts == ("a photo of a cat.", "a photo of a rocket.", "a photo of a clock.")
+    assert sides.prompts == ("a cat to the left of a rocket.", "a rocket to the left of a cat.")
+    # The left half of the one picture is of the thing of the right half of the other.
+    left, right = (np.asarray(sides.image(label, 0)).astype(np.int64) for label in (0, 1))
+    cat = np.asarray(known.image(0, 0)).mean(axis=(0, 1))
+    for picture, half in ((left, slice(0, 112)), (right, slice(112, 224))):
+        other = slice(112, 224) if half.start == 0 else slice(0, 112)
+        rows = np.flatnonzero(np.abs(picture - picture[0, 0]).sum(axis=(1, 2)) > 5000)
+        near, far = (np.abs(picture[rows][:, part].mean(axis=(0, 1)) - cat).sum() for part in (half, other))
+        assert near < far
+    for label in range(4):
+        for number in range(4):
+            pixels = np.asarray(counting.image(label, number)).astype(np.int64)
+            cells = [pixels[y : y + 112, x : x + 112] for y in (0, 112) for x in (0, 112)]
+            assert sum(np.abs(cell - pixels[0, 0]).sum() > 10_000 for cell in cells) == label + 1
+    found = find_limits("mini", sets=["shapes"], photographs=things, per_class=4)
+    assert [one.limit.name for one in found.results][1] == "photographs"
+    assert found.results[1].verdict == ABOVE
+    assert negation.image(0, 0).tobytes() == photograph_limits(things)[2].image(0, 0).tobytes()
+    with pytest.raises(OptionError, match="expected two at least"):
+        photograph_limits({"a cat": "examples/images/cat.jpg"})
 
 
 def test_mini_on_drawings() -> None:

@@ -30,7 +30,7 @@ LEVELS = [
     {"head", "labelled"},
     {"classifier", "weighting", "report"},
     {"compare", "jobs", "engines", "evaluation", "probe"},
-    {"fewshot", "limits", "calibration", "reproduce"},
+    {"fewshot", "limits", "shifted", "calibration", "reproduce"},
     {"cli"},
     {"__main__"},
 ]

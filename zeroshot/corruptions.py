@@ -108,7 +108,7 @@ def corrupt(image: Any, kind: str, severity: int, *, seed: int | tuple[int, ...]
     >>> corrupt("examples/images/cat.jpg", "fog", 3, seed=1).size
     (224, 224)
     """
-    chosen, level = _check(kind, severity)
+    chosen, level = check_corruption(kind, severity)
     square = _square(open_image(image))
     if level == 0:
         return square
@@ -145,7 +145,7 @@ def corrupted_items(images: Any, kind: str, severity: int, *, seed: int = 0) -> 
     >>> [outcome.prediction.label for outcome in clf.stream(items)]
     ['cat']
     """
-    _check(kind, severity)
+    check_corruption(kind, severity)
     return _items(images, kind, severity, seed)
 
 
@@ -169,7 +169,14 @@ def _corrupt_item(image: Any, kind: str, severity: int, seed: tuple[int, ...]) -
             opened.close()
 
 
-def _check(kind: str, severity: int) -> tuple[Corruption, int]:
+def check_corruption(kind: str, severity: int) -> tuple[Corruption, int]:
+    """Return a kind by its name, and the severity as an int.
+
+    Raises
+    ------
+    OptionError
+        If there is no such kind or severity.
+    """
     if kind not in CORRUPTIONS:
         raise OptionError(f"corruption {kind!r} is not known; expected one of {', '.join(CORRUPTIONS)}")
     if isinstance(severity, bool) or severity not in (0, *SEVERITIES):

@@ -30,6 +30,7 @@ from zeroshot.cache import write_atomically
 from zeroshot.classifier import ModelLike, as_encoder
 from zeroshot.errors import OptionError, check_positive
 from zeroshot.evaluation import Evaluation, evaluate
+from zeroshot.image import ImageLike, open_image
 from zeroshot.prompts import PromptSet
 from zeroshot.registry import DEFAULT_MODEL
 
@@ -245,9 +246,12 @@ class Limits:
 
     def _note(self) -> str:
         failed = [one.limit.title for one in self.results if one.limit.control and one.verdict != ABOVE]
-        note = f"{self.per_class} drawn pictures a class, seed {self.seed}."
+        note = f"{self.per_class} pictures a class, seed {self.seed}."
         if failed:
-            note += f" A control failed ({', '.join(failed)}): this encoder hardly reads drawings, whatever is asked."
+            note += (
+                f" A control failed ({', '.join(failed)}): this encoder hardly knows such pictures, and failures on the "
+                "same kind say nothing of the limit."
+            )
         return note
 
 
@@ -262,6 +266,7 @@ def find_limits(
     model: ModelLike = DEFAULT_MODEL,
     *,
     sets: Iterable[str] | None = None,
+    photographs: Mapping[str, ImageLike] | None = None,
     per_class: int = PER_CLASS,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -275,6 +280,9 @@ def find_limits(
         As `load` takes it, or any object with the members of `Encoder`.
     sets : iterable of str, optional
         Keys of `LIMITS`; by default all.
+    photographs : mapping from name to image, optional
+        Two things or more, such as ``{"a cat": "cat.jpg", "a rocket": "rocket.jpg"}``: sets that are composed of these
+        are measured too, for encoders that know photographs and no drawings (`photograph_limits`).
     per_class : int
         Pictures of each class. With 20, two classes are told from chance at 65%.
     seed : int
@@ -300,6 +308,8 @@ def find_limits(
     (20, 0.5)
     """
     chosen = _choose(sets)
+    if photographs is not None:
+        chosen += photograph_limits(photographs)
     check_positive("per_class", per_class)
     encoder = as_encoder(model, device=device)
     results = []
@@ -312,6 +322,90 @@ def find_limits(
         found = evaluate((images, names), model=encoder, prompts=written, resamples=1, batch_size=batch_size)
         results.append(_result(limit, found))
     return Limits(tuple(results), encoder.name, per_class, seed)
+
+
+def photograph_limits(photographs: Mapping[str, ImageLike]) -> list[Limit]:
+    """Return sets composed of photographs: which thing it is (a control), counting, negation, left and right.
+
+    Parameters
+    ----------
+    photographs : mapping from name to image
+        Names with their articles, as they go into prompts. Each image shows its thing alone, in the middle.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer than two.
+    ImageError
+        If one cannot be read.
+
+    Examples
+    --------
+    >>> found = photograph_limits({"a cat": "examples/images/cat.jpg", "a rocket": "examples/images/rocket.jpg"})
+    >>> [limit.name for limit in found]
+    ['photographs', 'photographs_counting', 'photographs_negation', 'photographs_left_right']
+    """
+    if len(photographs) < 2:
+        raise OptionError(f"photographs are {list(photographs)}; expected two at least, such as a cat and a rocket")
+    names = list(photographs)
+    images = [_centre(open_image(image)) for image in photographs.values()]
+    first, second = names[:2]
+
+    def alone(label: int, rng: random.Random) -> Image.Image:
+        return _piece(images[label], SIDE, rng)
+
+    def count(label: int, rng: random.Random) -> Image.Image:
+        image, side = _paper(rng), SIDE // 2 - 6
+        piece = _piece(rng.choice(images), side, rng)
+        for cell in rng.sample(range(4), label + 1):
+            image.paste(piece, (cell % 2 * SIDE // 2 + 3, cell // 2 * SIDE // 2 + 3))
+        return image
+
+    def beside(label: int, rng: random.Random) -> Image.Image:
+        image, side = _paper(rng), SIDE // 2 - 4
+        top = rng.randrange(4, SIDE // 2)
+        for number, x in ((label, 2), (1 - label, SIDE // 2 + 2)):
+            image.paste(_piece(images[number], side, rng), (x, top))
+        return image
+
+    def without(label: int, rng: random.Random) -> Image.Image:
+        return _piece(images[0] if label == 0 else rng.choice(images[1:]), SIDE, rng)
+
+    negation, sides = LIMITS["negation"].source, LIMITS["left_right"].source
+    return [
+        Limit(
+            "photographs", "Photographs", tuple(names), tuple(f"a photo of {name}." for name in names), alone, True,
+            "Which thing is it?", "Expected to be easy.",
+        ),
+        Limit(
+            "photographs_counting", "Counting photographs", _NUMBERS[:4],
+            tuple(f"{number} photo{'' if number == 'one' else 's'}." for number in _NUMBERS[:4]), count, False,
+            "How often is the photograph there?", LIMITS["counting"].source,
+        ),
+        Limit(
+            "photographs_negation", "Negation, photographs", (f"with {first}", f"without {first}"),
+            (f"a photo with {first}.", f"a photo without {first}."), without, False, f"Is there {first}?", negation,
+        ),
+        Limit(
+            "photographs_left_right", "Left and right, photographs", (f"{first} left", f"{second} left"),
+            (f"{first} to the left of {second}.", f"{second} to the left of {first}."), beside, False,
+            "Which of the two is on the left?", sides,
+        ),
+    ]  # fmt: skip
+
+
+def _centre(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def _piece(image: Image.Image, side: int, rng: random.Random) -> Image.Image:
+    """Take nine tenths of an image or more from a random place, mirrored or not, and make it `side` pixels."""
+    part = int(image.width * rng.uniform(0.9, 1))
+    left, top = (rng.randint(0, image.width - part) for _ in range(2))
+    piece = image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + part, top + part))
+    return piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else piece
 
 
 def _choose(sets: Iterable[str] | None) -> list[Limit]:

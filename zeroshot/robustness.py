@@ -441,6 +441,8 @@ class Robustness:
         The model that `relative` compares with.
     baselines : dict of str to Baseline
         By the names of the shifts, and ``"average"``.
+    notes : tuple of str
+        What a reader should know, such as images that could not be read.
     """
 
     results: tuple[ShiftResult, ...]
@@ -448,6 +450,7 @@ class Robustness:
     name: str
     base: str | None
     baselines: Mapping[str, Baseline]
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[ShiftResult, ...]:
@@ -462,7 +465,7 @@ class Robustness:
             "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
             for row in table
         ]
-        return "\n".join([f"model: {self.name}", "", *(line.rstrip() for line in lines), "", self._note()])
+        return "\n".join([f"model: {self.name}", "", *(line.rstrip() for line in lines), "", self._note(), *self.notes])
 
     def _repr_html_(self) -> str:
         head, *rows = self._table()
@@ -477,6 +480,7 @@ class Robustness:
         return {
             "model": self.name,
             "base": self.base,
+            "notes": list(self.notes),
             "shifts": [_as_dict(result) for result in self.results],
             "average": None if self.average is None else _as_dict(self.average),
             "baselines": {

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import zeroshot
-from zeroshot.cli import adapt, classify, evaluate, limits, models, prompts
+from zeroshot.cli import adapt, classify, evaluate, limits, models, prompts, robustness
 from zeroshot.cli.output import INTERRUPTED, USAGE, fail
 from zeroshot.errors import ZeroShotError
 
 __all__ = ["main"]
 
-_GROUPS = (classify, evaluate, models, prompts, adapt, limits)  # in the order of the help
+_GROUPS = (classify, evaluate, models, prompts, adapt, robustness, limits)  # in the order of the help
 
 
 class _Parser(argparse.ArgumentParser):
