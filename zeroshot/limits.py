@@ -249,8 +249,8 @@ class Limits:
         note = f"{self.per_class} pictures a class, seed {self.seed}."
         if failed:
             note += (
-                f" A control failed ({', '.join(failed)}): this encoder hardly knows such pictures, and failures on the "
-                "same kind say nothing of the limit."
+                f" A control failed ({', '.join(failed)}): this encoder hardly knows such pictures, and failures on "
+                "pictures of that kind say nothing of the limit."
             )
         return note
 

@@ -326,8 +326,8 @@ class CorruptionRobustness:
 
     def _note(self) -> str:
         note = (
-            f"Top-1 by severity. Mean corruption error {self.mean_error:.1%}, {100 * self.relative_error:+.1f} points to "
-            "the error without corruption. No baseline: it is not divided by another model's (mean_corruption_error does)."
+            f"Top-1 by severity. Mean corruption error {self.mean_error:.1%}, {100 * self.relative_error:+.1f} points "
+            "to the error without corruption. No baseline: it is not divided by another model's."
         )
         return note + (f" {self.failed} images could not be read." if self.failed else "")
 
