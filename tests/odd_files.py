@@ -26,8 +26,16 @@ def picture(seed: int, scale: int = 1) -> Image.Image:
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:
     """Return the bytes of an image file."""
     file = io.BytesIO()
+    if format == "PNG":
+        options = {"compress_level": 1} | options
+    elif format == "GIF":
+        image = _with_palette(image)
     image.save(file, format, **options)
     return file.getvalue()
+
+
+def _with_palette(image: Image.Image) -> Image.Image:
+    return image.convert("P")  # a fixed one: to choose its colours would take a quarter of a second
 
 
 def _bytes(make: Callable[[Image.Image], bytes]) -> Writer:
@@ -52,9 +60,12 @@ def _cut(format: str, share: float, **options: object) -> Writer:
 
 def _frames(format: str) -> Writer:
     """Several frames, of which the first counts."""
-    return _bytes(
-        lambda image: encoded(image, format, save_all=True, append_images=[image.rotate(90), image.rotate(180)])
-    )
+
+    def make(image: Image.Image) -> bytes:
+        image = _with_palette(image) if format == "GIF" else image
+        return encoded(image, format, save_all=True, append_images=[image.rotate(90), image.rotate(180)])
+
+    return _bytes(make)
 
 
 def _wide(image: Image.Image) -> bytes:
@@ -87,10 +98,19 @@ def _link(target: str) -> Writer:
     return lambda path, _: path.symlink_to(target)
 
 
+def _unreadable(path: Path, image: Image.Image) -> None:
+    """A file that exists and that nobody can read, the superuser neither."""
+    if Path("/proc/self/mem").exists():
+        path.symlink_to("/proc/self/mem")  # opens; reading at its start is an input/output error
+    else:
+        image.save(path, "JPEG")
+        path.chmod(0)
+
+
 def _linked(path: Path, image: Image.Image) -> None:
     target = path.with_name(f"{path.name}.target")
-    image.save(target, "PNG")
-    path.symlink_to(target)
+    target.write_bytes(encoded(image, "PNG"))
+    path.symlink_to(target.name)
 
 
 # What the name of the file ends with, and what writes it.
@@ -143,6 +163,7 @@ BROKEN: dict[str, tuple[str, Writer]] = {
     "folder": (".jpg", lambda path, _: path.mkdir()),
     "dangling link": (".jpg", _link("nowhere.jpg")),
     "link to itself": (".jpg", lambda path, _: path.symlink_to(path.name)),
+    "unreadable": (".jpg", _unreadable),
     "not there": (".jpg", lambda path, _: None),
 }
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import zeroshot
 from zeroshot.cli import main
@@ -317,6 +318,42 @@ def test_a_list_on_standard_input(photos: Path) -> None:
     assert done.stderr == b"zeroshot: 2 images in results.csv\n"  # and no bar, which is for terminals
 
 
+def test_work_is_shared_among_devices(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = ("--batch-size", "1", "--devices", "cpu", "cpu:0")  # two copies of the encoder
+    assert run("classify", "photos", *THINGS, "--out", "results.csv", "--batch-size", "1") == 1
+    assert run("classify", "photos", *THINGS, "--out", "shared.csv", *shared) == 1
+    assert run("embed", "photos", *MINI, "--out", "alone.safetensors", "--batch-size", "1") == 1
+    assert run("embed", "photos", *MINI, "--out", "shared.safetensors", *shared) == 1
+    assert Path("shared.csv").read_bytes() == Path("results.csv").read_bytes()
+    assert Path("shared.safetensors").read_bytes() == Path("alone.safetensors").read_bytes()
+    assert len(capsys.readouterr().err.splitlines()) == 4
+
+
+def test_the_limit_of_pixels_can_be_set(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back afterwards
+    with Image.open("photos/cat.jpg") as image:
+        size = str(image.width * image.height)
+    assert run("classify", "photos/cat.jpg", *THINGS, "--max-pixels", size) == 0
+    assert run("classify", "photos/cat.jpg", *THINGS, "--max-pixels", "999") == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("cat ")
+    assert "if it is meant, raise PIL.Image.MAX_IMAGE_PIXELS (--max-pixels" in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert run("embed", "photos/c*.jpg", *MINI, "--out", "x.parquet", "--max-pixels", "999") == 1
+    assert "failed: 2 ImageError" in capsys.readouterr().err
+
+
+def test_what_pillow_says_of_nameless_files_is_not_shown(photos: Path) -> None:
+    # In a process, since in this one pytest makes errors of warnings.
+    exif = b"Exif\0\0II*\0\xff\xff\xff\xff"
+    Image.open("photos/cat.jpg").save("photos/cat.jpg", exif=exif)
+    command = [sys.executable, "-m", "zeroshot", "classify", "photos/cat.jpg", *THINGS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_file_that_cannot_be_written(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("classify", "photos", *THINGS, "--out", "photos/notes.txt/results.csv") == 1
     message = capsys.readouterr().err
@@ -328,7 +365,14 @@ def test_a_file_that_cannot_be_written(photos: Path, capsys: pytest.CaptureFixtu
     ("arguments", "code", "says"),
     [
         (("classify", CAT, "--embeddings", "x.safetensors", "--labels", "cat"), 2, "one of IMAGE and --embeddings"),
-        (("classify", CAT, *THINGS, "--resume"), 2, "--resume and --overwrite go with --out"),
+        (("classify", CAT, *THINGS, "--resume"), 2, "--resume, --overwrite and --devices go with --out"),
+        (("classify", CAT, *THINGS, "--devices", "cpu"), 2, "--resume, --overwrite and --devices go with --out"),
+        (("classify", CAT, *THINGS, "--out", "x.csv", "--devices", "cpu", "--device", "cpu"), 1, "both --device and"),
+        (
+            ("embed", CAT, *MINI, "--out", "x.safetensors", "--devices", "cpu", "cuda:99"),
+            1,
+            "'cuda:99' is not available",
+        ),
         (("classify", CAT, *THINGS, "--out", "x.csv", "--format", "json"), 2, "the ending of --out"),
         (("classify", CAT, *THINGS, "--out", "x.txt"), 1, "expected one of .csv, .jsonl, .parquet"),
         (("classify", CAT, *THINGS, "--out", "x.csv", "--resume", "--overwrite"), 1, "expected one of them"),

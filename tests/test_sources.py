@@ -135,7 +135,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(folder: Path) -> None:
 def test_a_folder_that_cannot_be_listed_is_one_broken_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = sources_module._list_folder
 
-    def list_folder(path: str) -> list[tuple[str, bool]]:
+    def list_folder(path: str) -> list[tuple[str, str]]:
         if path.endswith("deeper"):
             raise PermissionError(13, "Permission denied")
         return real(path)
@@ -146,6 +146,34 @@ def test_a_folder_that_cannot_be_listed_is_one_broken_image(folder: Path, monkey
     assert "photos/sub/deeper" in str(found[3])
     assert "Permission denied" in str(found[3])
     assert found[4] == 4
+
+
+def test_links_that_lead_nowhere_are_broken_images(folder: Path) -> None:
+    # Python cannot say whether a link to itself is a folder, and raises.
+    (folder / "photos" / "c.png").symlink_to("c.png")
+    (folder / "photos" / "d.png").symlink_to("nowhere.png")
+    found = values("photos")
+    assert found[:2] + found[4:] == [1, 0, 2, 3, 4]
+    assert "photos/c.png" in str(found[2])
+    assert isinstance(found[3], ImageNotFoundError)
+    assert names("photos/c.png") == names("photos/c.*") == ["photos/c.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_pipes_in_a_folder_are_passed_over(folder: Path) -> None:
+    # Whoever opened one would wait for a writer that never comes.
+    os.mkfifo(folder / "photos" / "c.png")
+    (folder / "photos" / "d.png").symlink_to("c.png")
+    sources = Sources("photos")
+    assert len(list(sources.items())) == 5
+    assert sources.passed_over["no file"] == 2
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".png", "a\0b.png"], ids=["long", "null"])
+def test_a_name_that_no_file_can_have_is_one_broken_image(folder: Path, name: str) -> None:
+    first, broken, last = values("photos/a.PNG", name, "photos/b.png")
+    assert (first, last) == (1, 0)
+    assert isinstance(broken, ImageError)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")

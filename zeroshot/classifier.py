@@ -373,7 +373,7 @@ class Classifier:
         examples/images/unicorn.jpg None ImageNotFoundError
         """
         _check_display(top_k, threshold)
-        encoders = [self.encoder] if devices is None else self._replicas(devices)
+        encoders = [self.encoder] if devices is None else replicate(self.encoder, devices)
         batches = embed_batches(encoders, images, batch_size=batch_size, workers=workers)
         return self.score(batches, top_k=top_k, threshold=threshold, on_error=on_error)
 
@@ -436,27 +436,6 @@ class Classifier:
         options = {"batch_size": batch_size} if sized else {}
         for batch in batches:
             yield from self._score(self.encoder.encode_images(batch, **options))
-
-    def _replicas(self, devices: Sequence[str | torch.device]) -> list[Encoder]:
-        """The encoder on each of several devices."""
-        base = self.encoder.base if isinstance(self.encoder, FeatureEncoder) else self.encoder
-        if not isinstance(base, ClipEncoder):
-            raise OptionError(
-                f"devices were given for an encoder of type {type(base).__name__}, which cannot be copied from "
-                "here; give zeroshot.stream.embed_stream several encoders, or leave `devices` out"
-            )
-        if isinstance(devices, (str, torch.device)):
-            raise OptionError(f"devices is {str(devices)!r}; expected a list of them")
-        replicas: list[Encoder] = []
-        for device in devices:
-            if str(device) == str(self.encoder.device):
-                replicas.append(self.encoder)
-                continue
-            same: dict[str, Any] = {"dtype": base.dtype, "approximate": base.preprocess.approximate}
-            replica = as_encoder(base.name, device=device, **same)
-            replicas.append(feature_encoder(replica) if self.head.space == "features" else replica)
-            _check_fits(self.head, replicas[-1])
-        return replicas
 
     def _predictions(self, rows: npt.NDArray[np.float32], top_k: int, threshold: float) -> list[Prediction]:
         background = 1 - rows.sum(axis=1) if self.head.background else np.zeros(len(rows))
@@ -576,6 +555,35 @@ def as_encoder(
         precision = str(dtype).removeprefix("torch.")
         return _loaded(*_identity(model), None if device is None else str(device), precision, approximate)
     return check_encoder(model)
+
+
+def replicate(encoder: Encoder, devices: Sequence[str | torch.device]) -> list[Encoder]:
+    """Return an encoder on each of several devices, the one that is given among them if it is on one.
+
+    Raises
+    ------
+    OptionError
+        If `load` did not make it, or `devices` is no list.
+    CheckpointError
+        If there is no such device.
+    """
+    base = encoder.base if isinstance(encoder, FeatureEncoder) else encoder
+    if not isinstance(base, ClipEncoder):
+        raise OptionError(
+            f"devices were given for an encoder of type {type(base).__name__}, which cannot be copied from here; "
+            "give zeroshot.stream.embed_stream several encoders, or leave `devices` out"
+        )
+    if isinstance(devices, (str, torch.device)):
+        raise OptionError(f"devices is {str(devices)!r}; expected a list of them")
+    same: dict[str, Any] = {"dtype": base.dtype, "approximate": base.preprocess.approximate}
+    replicas: list[Encoder] = []
+    for device in devices:
+        if str(device) == str(encoder.device):
+            replicas.append(encoder)
+        else:
+            replica = as_encoder(base.name, device=device, **same)
+            replicas.append(feature_encoder(replica) if isinstance(encoder, FeatureEncoder) else replica)
+    return replicas
 
 
 Stamps = tuple[tuple[int, ...], ...]

@@ -13,6 +13,7 @@ import math
 import os
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeAlias, get_args
@@ -255,7 +256,7 @@ def _open(image: Any, *, enough: _Enough | None = None) -> _Decoded:
     try:
         if isinstance(image, Image.Image):
             return _whole(_to_rgb(image))  # at its size: somebody else's is not to be changed
-        with Image.open(_source(image)) as opened:
+        with _source(image) as file, Image.open(file) as opened:
             _check_area(opened)
             if enough is None:
                 return _whole(_to_rgb(opened))
@@ -270,7 +271,8 @@ def _open(image: Any, *, enough: _Enough | None = None) -> _Decoded:
         raise ImageError(f"{name} is no image that Pillow can read; expected JPEG, PNG, WebP or the like") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
-            f"{name} is larger than is safe: {error}; if it is meant, raise PIL.Image.MAX_IMAGE_PIXELS"
+            f"{name} is larger than is safe: {str(error).rstrip('.')}; if it is meant, raise "
+            "PIL.Image.MAX_IMAGE_PIXELS (--max-pixels on the command line)"
         ) from error
     except _UnusableError as error:
         raise ImageError(f"{name} {error}") from error
@@ -319,15 +321,15 @@ class _UnusableError(Exception):
     """What is wrong with an image, to be completed with its name."""
 
 
-def _source(image: Any) -> Any:
+def _source(image: Any) -> AbstractContextManager[IO[bytes]]:
     if isinstance(image, str) and "://" in image:
         return io.BytesIO(_download(image))
     if isinstance(image, (str, os.PathLike)):
-        return Path(image).expanduser()
+        return Path(image).expanduser().open("rb")  # Pillow would leave a file open that it cannot read
     if isinstance(image, (bytes, bytearray, memoryview)):
         return io.BytesIO(image)
     if hasattr(image, "read"):
-        return image
+        return nullcontext(image)
     hint = "; for a tensor pass tensor.permute(1, 2, 0).numpy() of uint8" if hasattr(image, "permute") else ""
     raise InputTypeError(f"an image is of type {type(image).__name__}; expected {_KINDS}{hint}")
 

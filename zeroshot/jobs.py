@@ -10,11 +10,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import torch
 from tqdm import tqdm
 
-from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Match, Outcome
+from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Match, Outcome, replicate
 from zeroshot.embeddings import EMBEDDING_ENDINGS, Embeddings, Storage, embeddings_format
 from zeroshot.encoder import Encoder, is_approximate
 from zeroshot.errors import HeadError, ZeroShotError, check_positive
@@ -73,6 +74,7 @@ def classify_files(
     threshold: float = 0.0,
     batch_size: int = 32,
     workers: int | None = None,
+    devices: Sequence[str | torch.device] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -91,7 +93,7 @@ def classify_files(
         What `zeroshot.sources.Sources` takes; or embeddings of the same encoder, which cost no look at an image.
     out : path
         ``.csv``, ``.jsonl`` or ``.parquet``.
-    top_k, threshold, batch_size, workers
+    top_k, threshold, batch_size, workers, devices
         As for `Classifier.stream`.
     resume : bool
         Take up a run that was killed. The file becomes the same, byte for byte, with the same `batch_size` on the same
@@ -137,7 +139,8 @@ def classify_files(
         outcomes = results.rest(score_embeddings(classifier, given, top_k=top_k, threshold=threshold))
     else:
         items = results.rest(given.items(skip=results.progress.rows))
-        outcomes = classifier.stream(items, top_k=top_k, threshold=threshold, batch_size=batch_size, workers=workers)
+        options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "devices": devices}
+        outcomes = classifier.stream(items, top_k=top_k, threshold=threshold, **options)
     return _fill(results, given, outcomes, _prediction_row, batch_size=batch_size, progress=progress)
 
 
@@ -182,6 +185,7 @@ def embed_files(
     dtype: Storage = "float32",
     batch_size: int = 32,
     workers: int | None = None,
+    devices: Sequence[str | torch.device] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -197,7 +201,7 @@ def embed_files(
         ``.safetensors`` or ``.parquet``; `zeroshot.embeddings` says what is in them.
     dtype : {"float32", "float16"}
         How the numbers are stored; float16 takes half the room and is within 5e-4 of them.
-    batch_size, workers, resume, overwrite, progress
+    batch_size, workers, devices, resume, overwrite, progress
         As for `classify_files`.
 
     Returns
@@ -221,7 +225,8 @@ def embed_files(
     }
     results = Results(path, embeddings_format(path, encoder, dtype), job, resume=resume)
     items = results.rest(given.items(skip=results.progress.rows))
-    embedded = embed_stream(encoder, items, batch_size=batch_size, workers=workers)
+    encoders = [encoder] if devices is None else replicate(encoder, devices)
+    embedded = embed_stream(encoders, items, batch_size=batch_size, workers=workers)
 
     def row(one: Embedded) -> Row:
         embedding = None if one.embedding is None else one.embedding.astype(dtype)

@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, Literal, NoReturn, TypeAlias, cast
 
 from PIL import Image, ImageFile
 
@@ -31,6 +31,10 @@ _DAMAGE = (OSError, EOFError, ValueError, tarfile.TarError, zlib.error)
 # Rows of a table that are decompressed at once, and bytes that are read ahead: images are large.
 _ROWS_PER_READ, _READ_AHEAD = 32, 1 << 20
 
+# What a folder holds: names, and what each is or links to. Broken links are files, which opening tells of.
+Kind = Literal["folder", "file", "no file"]
+Entry: TypeAlias = tuple[str, Kind]
+
 
 class Sources:
     """Images by paths, patterns, lists, archives and tables; iterate `items`.
@@ -43,8 +47,8 @@ class Sources:
         Each is one of
 
         - an image: its path or URL;
-        - a folder: all images below it, sorted by name. Hidden files and those without an extension of an image that
-          Pillow reads are passed over;
+        - a folder: all images below it, sorted by name. Hidden files, those without an extension of an image that
+          Pillow reads, and pipes and devices are passed over;
         - an archive: ``shard.tar``, ``shard.tar.gz``, …, its members in order;
         - a table: ``table.parquet`` or ``table.parquet:column``, its rows in order. The column holds encoded images, or
           structs of ``bytes`` and ``path`` as Hugging Face datasets write them, or paths and URLs;
@@ -119,7 +123,7 @@ class Sources:
         elif name.lower().endswith(_TAR_SUFFIXES):
             yield from archive_items(name, self._is_wanted, self.passed_over, skip=skip)
         elif "://" not in name:
-            yield from self._below(name, _list_folder) if Path(name).is_dir() else [Item(name, name)]
+            yield from self._below(name, _list_folder) if os.path.isdir(name) else [Item(name, name)]  # noqa: PTH112  (Path raises)
         else:
             try:
                 is_folder = _is_remote_folder(name)
@@ -131,7 +135,7 @@ class Sources:
             yield from self._below(name, _list_remote) if is_folder else [Item(name, name)]
 
     def _below(
-        self, folder: str, list_folder: Callable[[str], list[tuple[str, bool]]], above: frozenset[str] = frozenset()
+        self, folder: str, list_folder: Callable[[str], list[Entry]], above: frozenset[str] = frozenset()
     ) -> Iterator[Item]:
         identity = folder if "://" in folder else os.path.realpath(folder)
         if identity in above:
@@ -142,10 +146,12 @@ class Sources:
         except Exception as error:  # as above
             yield _broken(folder, error)
             return
-        for name, is_folder in entries:
+        for name, kind in entries:
             path = _join(folder, name)
-            if is_folder and not name.startswith("."):
+            if kind == "folder" and not name.startswith("."):
                 yield from self._below(path, list_folder, above | {identity})
+            elif kind == "no file":
+                self.passed_over[kind] += 1
             elif self._is_wanted(name):
                 yield Item(path, path)
 
@@ -248,17 +254,30 @@ def _decode(names: list[bytes], separator: bytes) -> Iterator[str]:
 # -------------------------------------------------------------------------------------------------- folders and URLs
 
 
-def _list_folder(folder: str) -> list[tuple[str, bool]]:
-    """Return what a folder holds: names, and whether each is a folder or a link to one."""
+def _list_folder(folder: str) -> list[Entry]:
     with os.scandir(folder) as entries:
-        return [(entry.name, entry.is_dir()) for entry in entries]
+        return [(entry.name, _kind(entry)) for entry in entries]
 
 
-def _list_remote(url: str) -> list[tuple[str, bool]]:
+def _kind(entry: os.DirEntry[str]) -> Kind:
+    try:
+        if entry.is_dir():
+            return "folder"
+        # A pipe, a socket or a device: opening it might wait for ever.
+        return "file" if entry.is_file() or not Path(entry.path).exists() else "no file"
+    except OSError:  # a link to itself, or to where nobody may look: opening it says so
+        return "file"
+
+
+def _list_remote(url: str) -> list[Entry]:
     system, path = _file_system(url)
-    entries = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in system.ls(path, detail=True)]
+    entries = [(entry["name"].rstrip("/"), entry["type"]) for entry in system.ls(path, detail=True)]
     # Object stores may list a folder as an empty object in itself.
-    return [(name.rpartition("/")[2], is_folder) for name, is_folder in entries if name != path.rstrip("/")]
+    return [
+        (name.rpartition("/")[2], "folder" if kind == "directory" else "file")
+        for name, kind in entries
+        if name != path.rstrip("/")
+    ]
 
 
 def _is_remote_folder(url: str) -> bool:

@@ -9,15 +9,19 @@ processor of its own, as with a network on a GPU; and one after the other, 1 / (
 that can be had where both need the same cores. Each round runs all of them once, in turn; the table gives medians,
 also of processor time, which other work on the machine disturbs less.
 
-The second form streams a folder of that many odd files, one in twenty of them broken, and one of a tenth as many, each
-in a process of its own, through a stand-in for a network. It checks that each file is accounted for, that each good one
-has the embedding that it has alone, and that no file stays open, and compares the peaks of memory.
+The second form goes through a folder of that many odd files, one in twenty of them broken, and one of a tenth as many,
+each in a process of its own, and compares the peaks of memory: once with `embed_stream` and a stand-in for a network,
+once with the command ``zeroshot classify FOLDER --out results.csv`` and a tiny random checkpoint. It checks that each
+file is accounted for, the broken ones and no others as broken, that each good one has the embedding or the scores that
+it has alone, and that no file stays open.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import csv
+import os
 import statistics
 import sys
 import tempfile
@@ -39,10 +43,12 @@ from zeroshot.threads import usable_cpus
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import odd_files
+from golden import checkpoints
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "examples/images"
 # Of a folder of odd files, one in so many is broken.
 ONE_IN = 20
+LABELS = ["cat", "dog", "tree"]
 
 
 def photographs(folder: Path, count: int, side: int) -> list[Path]:
@@ -123,22 +129,23 @@ class Mosaic:
         return F.normalize(F.adaptive_avg_pool2d(pixels, 7).flatten(1), dim=-1)
 
 
-def account(paths: list[Path], workers: int) -> tuple[collections.Counter[str], float]:
-    """Stream files; return how many ended how, and the peak of memory in MB."""
+def account(files: list[tuple[Path, str]], workers: int) -> tuple[collections.Counter[str], float]:
+    """Stream files, given with their kinds; return how many ended how, and the peak of memory in MB."""
     mosaic = Mosaic()
     found: collections.Counter[str] = collections.Counter()
     opened = open_files()
-    for index, result in enumerate(embed_stream(mosaic, paths, workers=workers)):
-        assert (result.index, result.source) == (index, paths[index])
-        found["broken" if result.error else "good"] += 1
-        if result.embedding is not None:
-            alone = mosaic.encode_images([result.source])[0].numpy()
+    paths = [path for path, _ in files]
+    for index, result in enumerate(embed_stream(mosaic, iter(paths), workers=workers)):
+        path, kind = files[index]
+        found["accounted"] += (result.index, result.source) == (index, path)
+        found["good" if result.error is None else "broken"] += 1
+        if (result.error is None) != (kind in odd_files.USABLE):
+            found["wrong"] += 1
+        elif result.embedding is not None:
+            alone = mosaic.encode_images([path])[0].numpy()
             found["wrong"] += not np.allclose(result.embedding, alone, atol=1e-5)
-    found["unaccounted"] = len(paths) - found["good"] - found["broken"]
     found["left open"] = open_files() - opened
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return found, peak / 1024
+    return found, _peak()
 
 
 def open_files() -> int:
@@ -146,20 +153,65 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+def _peak() -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def command(folder: Path, workers: int) -> tuple[list[int], float]:
+    """Classify a folder on the command line, as whoever types it; return the sizes of output and the peak in MB."""
+    from zeroshot.cli import main as zeroshot_command
+
+    options = ("--model", str(folder.parent / "model"), "--out", str(folder.parent / "results.csv"))
+    opened = open_files()
+    code = zeroshot_command(["classify", str(folder), "--labels", *LABELS, *options, "--workers", str(workers)])
+    return [code, open_files() - opened], _peak()
+
+
+def check_rows(folder: Path, files: list[tuple[Path, str]]) -> collections.Counter[str]:
+    """Compare the rows that the command wrote with the files that should be there, and their scores alone."""
+    classifier = zeroshot.Classifier(LABELS, model=folder.parent / "model")
+    with (folder.parent / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # Of a folder the command takes what has the extension of an image; one in it is looked into, and is empty.
+    expected = [(path, kind) for path, kind in files if path.suffix and os.path.lexists(path) and not path.is_dir()]
+    found = collections.Counter({"accounted": 0, "left out": len(files) - len(expected)})
+    for row, (path, kind) in zip(rows, expected, strict=True):
+        found["accounted"] += row["source"] == str(path).encode("utf-8", "backslashreplace").decode()
+        found["broken" if row["error"] else "good"] += 1
+        if bool(row["error"]) != (kind in odd_files.BROKEN):
+            found["wrong"] += 1
+        elif not row["error"]:
+            alone = classifier(path)
+            score = alone.probabilities[LABELS.index(row["label"])]  # by rounding the best may be another
+            found["wrong"] += abs(float(row["score"]) - score) > 1e-5 or alone.score - score > 1e-5
+    return found
+
+
 def broken(options: argparse.Namespace) -> None:
-    """Stream both folders and print the table in Markdown."""
-    print("| files | good | broken | wrong | unaccounted | left open | peak MB |\n|---:|---:|---:|---:|---:|---:|---:|")
-    peaks = []
+    """Go through both folders, in two ways, and print the table in Markdown."""
+    heads = ("through", "files", "good", "broken", "accounted", "wrong", "left open", "peak MB")
+    print("| " + " | ".join(heads) + " |\n|:--|" + "--:|" * (len(heads) - 1), flush=True)
+    peaks: dict[str, list[float]] = {"embed_stream": [], "zeroshot classify": []}
     for count in (options.broken // 10, options.broken):
-        with tempfile.TemporaryDirectory() as folder:
-            bad = count // ONE_IN
-            paths = [path for path, _ in odd_files.fill(Path(folder), count - bad, bad, scale=5)]
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                found, peak = process.submit(account, paths, options.workers).result()
-        numbers = [count, *(found[key] for key in ("good", "broken", "wrong", "unaccounted", "left open")), round(peak)]
-        print("| " + " | ".join(map(str, numbers)) + " |", flush=True)
-        peaks.append(peak)
-    print(f"\nten times the files, {peaks[1] / peaks[0]:.3f} times the memory")
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place, "files")
+            folder.mkdir()
+            next(iter(checkpoints.SMALL.values())).write(folder.parent / "model")
+            files = list(odd_files.fill(folder, count - count // ONE_IN, count // ONE_IN, scale=5))
+            for name, one in peaks.items():
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                    if name == "embed_stream":
+                        found, peak = process.submit(account, files, options.workers).result()
+                    else:
+                        (code, left), peak = process.submit(command, folder, options.workers).result()
+                        assert code == 1, "some files are broken"
+                        found = check_rows(folder, files) + collections.Counter({"left open": left})
+                numbers = [found[key] for key in heads[2:-1]]
+                print("| " + " | ".join(map(str, [name, count, *numbers, round(peak)])) + " |", flush=True)
+                one.append(peak)
+    for name, (few, many) in peaks.items():
+        print(f"\n{name}: ten times the files, {many / few:.3f} times the memory")
 
 
 def main() -> None:

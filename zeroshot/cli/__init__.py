@@ -31,6 +31,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on standard error."""
     warnings.showwarning = _print_warning
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata and the like, in a file that is not named
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)

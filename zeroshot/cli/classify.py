@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import zeroshot
 from zeroshot.cli.options import add_labels_file, add_model, model_options, positive, read_labels
 from zeroshot.cli.output import FAILED, fail, write_csv
-from zeroshot.errors import ImageError, ZeroShotError
+from zeroshot.errors import ImageError, OptionError, ZeroShotError
 
 if TYPE_CHECKING:
     from zeroshot.classifier import Prediction
@@ -84,16 +84,25 @@ def _add_job_options(parser: argparse.ArgumentParser, out: str, *, required: boo
         "--batch-size", type=positive, default=_BATCH, metavar="N", help=f"images at once (default {_BATCH})"
     )
     parser.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
+    parser.add_argument(
+        "--devices", nargs="+", metavar="DEVICE", help="share the work of --out among them: cuda:0 cuda:1 …"
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="refuse larger images: a small file can promise more than memory holds (default 89478485, Pillow's)",
+    )
 
 
 def _classify(arguments: argparse.Namespace) -> int:
     if bool(arguments.images) == bool(arguments.embeddings):
         arguments.usage_error("one of IMAGE and --embeddings is required")
-    if arguments.out is None and (arguments.resume or arguments.overwrite):
-        arguments.usage_error("--resume and --overwrite go with --out")
+    if arguments.out is None and (arguments.resume or arguments.overwrite or arguments.devices):
+        arguments.usage_error("--resume, --overwrite and --devices go with --out")
     if arguments.out and arguments.format:
         arguments.usage_error("--format is for what is printed; the ending of --out says how it is written")
-    labels, options = read_labels(arguments), model_options(arguments)
+    labels, options = read_labels(arguments), _prepare(arguments)
     if arguments.head and (labels or arguments.prompts or arguments.background):
         arguments.usage_error("--head has its own classes; it goes without labels, prompts and background")
     embeddings = None
@@ -182,13 +191,25 @@ def _embed(arguments: argparse.Namespace) -> int:
     from zeroshot.results import check_target
 
     check_target(arguments.out, EMBEDDING_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
-    encoder = zeroshot.load(**model_options(arguments))
+    encoder = zeroshot.load(**_prepare(arguments))
     options = {"dtype": arguments.dtype, **_job_options(arguments)}
     return _finish(lambda: embed_files(encoder, arguments.sources, arguments.out, **options))
 
 
+def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Set the limit of pixels, which is Pillow's, and return the options with which the model is loaded."""
+    if arguments.devices and arguments.device:
+        raise OptionError("both --device and --devices were given; expected one of them")
+    if arguments.max_pixels:
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = arguments.max_pixels
+    options = model_options(arguments)
+    return options | {"device": arguments.devices[0]} if arguments.devices else options
+
+
 def _job_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in ("batch_size", "workers", "resume", "overwrite")}
+    return {name: getattr(arguments, name) for name in ("batch_size", "workers", "devices", "resume", "overwrite")}
 
 
 def _finish(job: Callable[[], Summary]) -> int:
