@@ -10,9 +10,14 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -212,6 +217,84 @@ def test_a_run_that_is_taken_up_ends_with_the_same_file(
     summary = classify_files(classifier, SOURCES, cut, batch_size=2, resume=True, **QUIET)
     assert summary == Summary(cut, len(images), 4 * parts, FAILED, {".txt": 1})
     assert cut.read_bytes() == whole.read_bytes()
+
+
+@pytest.fixture
+def web(images: list[str]) -> Iterator[str]:
+    """The working folder on a web server on this machine; its address."""
+    pytest.importorskip("aiohttp")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def source(request: pytest.FixtureRequest, images: list[str]) -> str | list[str]:
+    """The folder of photographs as a source of the kind that the test asks for."""
+    kind: str = request.param
+    files = [name for name in images if name.startswith("photos/")]
+    if kind == "list":
+        Path("names.txt").write_text("\n".join(files))
+    elif kind.startswith("shard"):
+        with tarfile.open(kind, "w:gz" if kind.endswith("gz") else "w") as tar:
+            for name in files:
+                tar.add(name)
+    elif kind == "table.parquet":
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        contents = pyarrow.table({"image": [Path(name).read_bytes() for name in files]})
+        parquet.write_table(contents, kind, row_group_size=3)
+    elif kind == "memory":
+        for name in files:
+            fsspec.filesystem("memory").pipe(f"/bucket/{name}", Path(name).read_bytes())
+    elif kind == "web":
+        address = request.getfixturevalue("web")
+        return [f"{address}/{name}" for name in files]
+    special = {
+        **{"folder": "photos", "pattern": "photos/*.[jp]*g", "list": "@names.txt", "standard input": "@-"},
+        **{"memory": "memory://bucket/photos", "file": f"file://{Path.cwd()}/photos"},
+    }
+    return special.get(kind, kind)
+
+
+LOCAL = ["folder", "pattern", "list", "standard input", "shard.tar", "shard.tar.gz", "table.parquet"]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("source", [*LOCAL, "memory", "file", "web"], indirect=True)
+def test_every_kind_of_source_and_of_file_is_taken_up(
+    source: str | list[str], images: list[str], clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = "\n".join(images[:11]).encode()
+    classifier = zeroshot.Classifier(LABELS, model=clip)
+    for ending in (*RESULT_ENDINGS, ".safetensors"):
+        if ending == ".parquet":
+            pytest.importorskip("pyarrow")
+
+        def work(out: str, *, resume: bool = False, ending: str = ending) -> Summary:
+            monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(listing)))
+            job: Any = embed_files if ending == ".safetensors" else classify_files
+            encoder: Any = clip if ending == ".safetensors" else classifier
+            summary: Summary = job(encoder, source, out, batch_size=2, resume=resume, **QUIET)
+            return summary
+
+        work(f"whole{ending}")
+        with monkeypatch.context() as patch:
+            interrupt(patch, 1)
+            with pytest.raises(InterruptedRunError):
+                work(f"cut{ending}")
+        assert not Path(f"cut{ending}").exists()
+        summary = work(f"cut{ending}", resume=True)
+        assert (summary.count, summary.resumed, summary.failed) == (11, 4, {"ImageError": 2})
+        for rest in ("", ".job.json"):
+            assert Path(f"cut{ending}{rest}").read_bytes() == Path(f"whole{ending}{rest}").read_bytes()
 
 
 @pytest.mark.parametrize(
