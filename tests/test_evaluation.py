@@ -207,6 +207,7 @@ def test_classifiers_heads_and_kept_embeddings_give_the_same(
         assert one.metrics == expected.metrics
         assert one.sources == expected.sources
         assert one.setup["data"] == expected.setup["data"]
+        assert (one.setup["embeddings"] is None) == (one in found[3:])
         assert one.setup["head"] == expected.setup["head"]
 
 
@@ -296,6 +297,9 @@ def test_wrong_lists(tree: Path, encoder: ColourEncoder) -> None:
     found = evaluate(path, model=encoder, prompts="{}", classes=list(COLOURS))
     assert found.n_images == 2
     assert [one.error for one in found.failed] == ["ImageNotFoundError"]
+    assert found.setup["data"]["options"] == {}
+    by_name = evaluate(path, model=encoder, prompts="{}", classes=list(COLOURS), label_column="label")
+    assert by_name.setup["data"]["options"] == {"label_column": "label"}
     reasons = {one.reason: one.images for one in found.left_out}
     assert reasons == {"the label 'blu' is no class (did you mean 'blue'?)": 1, "there is no label": 1}
 
@@ -351,6 +355,7 @@ def test_the_json_has_all_that_is_needed(found: Evaluation, tree: Path, tmp_path
         "fingerprint": "colours-fingerprint",
         "device": "cpu",
         "dtype": None,
+        "approximate": False,
         "logit_scale": 20.0,
         "logit_bias": None,
     }
@@ -358,6 +363,7 @@ def test_the_json_has_all_that_is_needed(found: Evaluation, tree: Path, tmp_path
         "name": "custom",
         "digest": PromptSet(("{}",)).digest,
         "templates": ["{}"],
+        "written": {},
         "function": False,
     }
     assert setup["labels"] == sorted(COLOURS)
@@ -493,3 +499,19 @@ def test_pictures_of_archives_and_tables_are_shown_too(encoder: ColourEncoder, t
     assert found.value == 1.0
     found.save_html(tmp_path / "page.html")
     assert len(read(tmp_path / "page.html").sources) == 3
+
+
+def test_what_large_images_are_decoded_by_is_written_down(tmp_path: Path) -> None:
+    photographs = Path(__file__).parents[1] / "examples" / "images"
+    data = ([photographs / "cat.jpg"], ["cat"])
+    for approximate in (False, True):
+        found = evaluate(data, model="mini", approximate=approximate, resamples=5)
+        assert found.setup["model"]["approximate"] is approximate
+
+
+def test_written_prompts_are_kept_whole(encoder: ColourEncoder) -> None:
+    words = {"rose": ["red", "red white"], "sea": ["blue"]}
+    images = [Image.new("RGB", (2, 2), COLOURS[name]) for name in ("red", "blue")]
+    found = evaluate((images, ["rose", "sea"]), model=encoder, prompts=words, resamples=5)
+    assert found.value == 1.0
+    assert json.loads(json.dumps(found.to_dict()))["setup"]["prompts"]["written"] == words

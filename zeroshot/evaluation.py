@@ -6,6 +6,7 @@ measured. The mathematics is in `zeroshot.metrics`, the page in `zeroshot.report
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -28,6 +29,7 @@ from zeroshot.cache import write_atomically
 from zeroshot.classifier import Classifier, ModelLike
 from zeroshot.clip import Precision
 from zeroshot.embeddings import Embeddings
+from zeroshot.encoder import is_approximate
 from zeroshot.errors import HeadError, ImageError, LabelError, OptionError, ZeroShotError, check_positive
 from zeroshot.head import Head
 from zeroshot.labelled import (
@@ -363,6 +365,7 @@ def evaluate(
     split: str | None = None,
     device: str | torch.device | None = None,
     dtype: Precision | torch.dtype = "float32",
+    approximate: bool = False,
     batch_size: int = 32,
     workers: int | None = None,
     level: float = 0.95,
@@ -395,7 +398,7 @@ def evaluate(
         ``mean_average_precision`` where images show several classes.
     classes, image_column, label_column, separator, split
         As for `zeroshot.labelled.load_labelled`.
-    device, dtype
+    device, dtype, approximate
         As for `load`.
     batch_size, workers
         As for `Classifier.stream`.
@@ -426,14 +429,13 @@ def evaluate(
     >>> found.metric, found.value, found.n_images
     ('top_1', 1.0, 4)
     """
-    opened = load_labelled(
-        data,
-        classes=classes,
-        image_column=image_column,
-        label_column=label_column,
-        separator=separator,
-        split=split,
-    )
+    reading: dict[str, Any] = {
+        "image_column": image_column,
+        "label_column": label_column,
+        "separator": separator,
+        "split": split,
+    }
+    opened = load_labelled(data, classes=classes, **reading)
     kept = embeddings if embeddings is None or isinstance(embeddings, Embeddings) else Embeddings.load(embeddings)
     prompt_set = None if classifier is not None else as_prompt_set(prompts)
     if classifier is not None and any(given is not None for given in (prompts, labels)):
@@ -441,7 +443,8 @@ def evaluate(
     chosen = _choose_metric(metric, prompt_set, multi_label=opened.multi_label)
     parsed, matching = (None, None) if prompt_set is None else _choose_labels(opened, prompt_set, labels, match)
 
-    scorer = _scorer(classifier, model, kept, prompt_set, parsed, device, dtype)
+    loading: dict[str, Any] = {"device": device, "dtype": dtype, "approximate": approximate}
+    scorer = _scorer(classifier, model, kept, prompt_set, parsed, loading)
     parsed = parsed or Labels(scorer.head.labels, tuple((name,) for name in scorer.head.labels))
     matching = matching or match_classes(opened.classes, parsed, match=match, where=opened.name)
 
@@ -452,7 +455,7 @@ def evaluate(
     else:
         batches = _kept_batches(kept, gathered)
     shown = tqdm(unit="image", leave=False, disable=None if progress else True)
-    with shown:
+    with shown, contextlib.closing(batches):
         for batch in batches:
             gathered.add(batch, scorer.head)
             shown.update(len(batch.sources))
@@ -473,7 +476,9 @@ def evaluate(
         failed=tuple(gathered.failed),
         left_out=gathered.reasons(),
         notes=_notes(opened, parsed, matching, gathered),
-        setup=_setup(scorer, prompt_set, parsed, opened, matching, gathered, {**options, "batch_size": batch_size}),
+        setup=_setup(
+            scorer, prompt_set, parsed, opened, matching, gathered, kept, reading, {**options, "batch_size": batch_size}
+        ),
         _data=opened,
         _ordinals=tuple(gathered.ordinals),
     )
@@ -537,19 +542,18 @@ def _scorer(
     kept: Embeddings | None,
     prompts: PromptSet | None,
     labels: Labels | None,
-    device: str | torch.device | None,
-    dtype: Precision | torch.dtype,
+    loading: Mapping[str, Any],
 ) -> _Scorer:
     if isinstance(classifier, (str, os.PathLike)):
         classifier = Head.load(os.fspath(classifier))
     if isinstance(classifier, Head):
         if kept is None:
-            classifier = Classifier.from_head(classifier, model=model, device=device, dtype=dtype)
+            classifier = Classifier.from_head(classifier, model=model, **loading)
         else:  # no encoder is needed at all
             return _Scorer(_check_kept(kept, classifier.fingerprint, classifier.model, classifier), None)
     elif classifier is None:
         chosen = model if model is not None else kept.model if kept is not None else DEFAULT_MODEL
-        classifier = Classifier(labels, model=chosen, prompts=prompts, device=device, dtype=dtype)
+        classifier = Classifier(labels, model=chosen, prompts=prompts, **loading)
     elif not isinstance(classifier, Classifier):
         raise OptionError(f"classifier is of type {type(classifier).__name__}; expected a Classifier, a Head or a path")
     head = classifier.head
@@ -808,6 +812,8 @@ def _setup(
     data: LabelledImages,
     matching: Matching,
     gathered: _Gathered,
+    kept: Embeddings | None,
+    reading: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     head, encoder = scorer.head, scorer.encoder
@@ -826,6 +832,7 @@ def _setup(
             "fingerprint": head.fingerprint,
             "device": None if encoder is None else str(encoder.device),
             "dtype": None if encoder is None else str(getattr(encoder, "dtype", "")).removeprefix("torch.") or None,
+            "approximate": kept.approximate if kept is not None else is_approximate(encoder),
             "logit_scale": head.logit_scale,
             "logit_bias": head.logit_bias,
         },
@@ -833,6 +840,7 @@ def _setup(
             "name": prompts.name if prompts is not None else None,
             "digest": prompts.digest if prompts is not None else None,
             "templates": list(head.templates),
+            "written": dict(prompts.written) if prompts is not None else {},
             "function": prompts is not None and prompts.function is not None,
         },
         "labels": [list(words) for words in labels.synonyms] if own_words else list(labels.names),
@@ -844,7 +852,9 @@ def _setup(
             "images": len(gathered.in_data),
             "digest": data_digest(gathered.in_data),
             "multi_label": data.multi_label,
+            "options": {name: value for name, value in reading.items() if value is not None},
         },
+        "embeddings": None if kept is None else str(kept.path),
         "match": matching.how,
         "options": dict(options),
     }
