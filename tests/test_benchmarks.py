@@ -117,7 +117,7 @@ def test_a_run_without_peers(
     monkeypatch.setattr(measure, "SHORTEST_SECONDS", 0.0)
     options = Namespace(
         rows=["mini-8"], only=["zeroshot"], rounds=1, threads=torch.get_num_threads(), clock="processor", gelu=False,
-        count=False, child=None, list=False,
+        compiled=False, count=False, child=None, list=False,
     )  # fmt: skip
     run.run(options, ["images"], tmp_path)
     shown = capsys.readouterr().out

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--gelu", action="store_true", help="ViT-B/32 with GELU, as DataComp's; default OpenAI's QuickGELU"
     )
+    parser.add_argument("--compiled", action="store_true", help="also compiled networks, which take a minute each")
     parser.add_argument("--count", action="store_true", help="count instructions, on one thread, in place of time")
     parser.add_argument("--child", type=int, metavar="RUNS", help=argparse.SUPPRESS)  # of --count: one contestant
     parser.add_argument("--list", action="store_true", help="print the keys of the comparisons")

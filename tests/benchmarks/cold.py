@@ -70,7 +70,7 @@ with torch.inference_mode():
 LAST = "\nimport json\nprint(json.dumps(globals().get('probabilities')))\n"
 
 
-def comparisons(folder: Path, *, threads: int, quick_gelu: bool) -> list[Comparison]:
+def comparisons(folder: Path, *, threads: int, quick_gelu: bool, compiled: bool) -> list[Comparison]:
     """Return none: processes are measured otherwise."""
     return []
 

@@ -6,7 +6,8 @@ the class; OpenAI's notebook goes class by class too, and pads to 77 as open_cli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from torch import Tensor
 import zeroshot
 from zeroshot.tokenizer import tokenize
 
-from . import models
-from .measure import Comparison, Contestant, Run
+from . import cold, models
+from .measure import Comparison, Contestant, Run, table
 
 # Classes and templates; how many rounds at most; whether the peers take part, who need minutes where we need seconds.
 CASES = {
@@ -29,14 +30,49 @@ CASES = {
     "50x80": (50, 80, 1, True),
     "1000x80": (1000, 80, 1, False),
 }
+# Memory, in a process of its own: by its key, and the large one only if it is named.
+MEMORY = {"memory-10x80": (10, 80), "memory-1000x80": (1000, 80)}
+SCRIPT = """
+import zeroshot
+from pathlib import Path
+
+def memory(what):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(what))
+
+imagenet = zeroshot.load_prompts("imagenet")
+encoder = zeroshot.load({checkpoint!r}, device="cpu")
+encoder.encode_texts(["a"])
+before = memory("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+options = {{"prompts": list(imagenet.templates[:{templates}]), "cache": False, "progress": False}}
+zeroshot.build_head(encoder, list(imagenet.classes[:{classes}]), **options)
+probabilities = [before, memory("VmHWM")]
+"""
 WIDTH, LAYERS, END = 512, 12, 49407
 Row = tuple[int, ...]
 
 
-def comparisons(folder: Path, *, threads: int, quick_gelu: bool) -> list[Comparison]:
+def comparisons(folder: Path, *, threads: int, quick_gelu: bool, compiled: bool) -> list[Comparison]:
     """Return what can be compared."""
     checkpoint = partial(models.checkpoint, "ViT-B-32-quickgelu" if quick_gelu else "ViT-B-32", folder)
     return [_heads(key, *case, checkpoint) for key, case in CASES.items()]
+
+
+def reports(folder: Path, options: argparse.Namespace) -> Iterator[str]:
+    """Yield the table of memory."""
+    keys = [key for key in MEMORY if key in options.rows or (not options.rows and key == "memory-10x80")]
+    if not keys:
+        return
+    checkpoint = models.checkpoint("ViT-B-32" if options.gelu else "ViT-B-32-quickgelu", folder)
+    rows = []
+    for key in keys:
+        classes, templates = MEMORY[key]
+        script = SCRIPT.format(checkpoint=str(checkpoint), classes=classes, templates=templates)
+        _, _, _, (before, peak) = cold.run(script + cold.LAST, options.threads)
+        rows.append([f"{classes} x {templates}", *(f"{value / 1e6:.0f}" for value in (before, peak, peak - before))])
+    header = ["names x templates", "MB with torch and weights", "peak MB", "above"]
+    yield f"**Memory of making a head, ours**\n\n{table(header, rows)}\n"
 
 
 def _heads(

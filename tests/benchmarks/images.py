@@ -13,29 +13,32 @@ from torch import Tensor, nn
 from . import models
 from .measure import Comparison, Contestant, Run, noise
 
-# The clock of a compiled network starts when it is compiled; that takes half a minute for each number of images.
 OURS: dict[str, dict[str, Any]] = {
     "zeroshot": {},
-    "zeroshot compiled": {"compile": True},
     "zeroshot bfloat16": {"dtype": "bfloat16"},
     "zeroshot int8": {"dtype": "int8"},
 }
+# With --compiled: compiling takes up to a minute for each number of images.
+COMPILED: dict[str, dict[str, Any]] = {"zeroshot compiled": {"compile": True}}
 CASES = {"vit-1": ("ViT-B-32", 1), "vit-8": ("ViT-B-32", 8), "vit-32": ("ViT-B-32", 32), "rn50-8": ("RN50", 8)}
 SIZE = 224
 # 10^9 operations for one image, as torch.utils.flop_counter counts them.
 RN50_GFLOP, MINI_GFLOP = 11.59, 1.154
 
 
-def comparisons(folder: Path, *, threads: int, quick_gelu: bool) -> list[Comparison]:
+def comparisons(folder: Path, *, threads: int, quick_gelu: bool, compiled: bool) -> list[Comparison]:
     """Return what can be compared."""
+    ours = OURS | (COMPILED if compiled else {})
     found = []
     for key, (name, batch) in CASES.items():
         architecture = f"{name}-quickgelu" if quick_gelu or name == "RN50" else name
-        found.append(_clip(key, architecture, batch, folder, threads))
-    return [*found, _mini(folder, threads, batch=8)]
+        found.append(_clip(key, architecture, batch, folder, threads, ours))
+    return [*found, _mini(folder, threads, ours, batch=8)]
 
 
-def _clip(key: str, architecture: str, batch: int, folder: Path, threads: int) -> Comparison:
+def _clip(
+    key: str, architecture: str, batch: int, folder: Path, threads: int, ours: dict[str, dict[str, Any]]
+) -> Comparison:
     pixels = noise(batch, 3, SIZE, SIZE)
     checkpoint = partial(models.checkpoint, architecture, folder)
     onnx = partial(_onnx, lambda: models.open_clip_model(checkpoint()).visual, folder, architecture, batch)
@@ -46,6 +49,11 @@ def _clip(key: str, architecture: str, batch: int, folder: Path, threads: int) -
         gflop=batch * (vit_gflop() if architecture.startswith("ViT-B-32") else RN50_GFLOP),
         contestants=[
             Contestant("open_clip", lambda: _inference(models.open_clip_model(checkpoint()).encode_image, pixels)),
+            *(
+                [Contestant("open_clip compiled", lambda: _compiled(checkpoint(), pixels))]
+                if "zeroshot compiled" in ours
+                else []
+            ),
             Contestant(
                 "transformers",
                 lambda: _inference(models.transformers_model(checkpoint()).get_image_features, pixels),
@@ -53,12 +61,12 @@ def _clip(key: str, architecture: str, batch: int, folder: Path, threads: int) -
             Contestant("openai-clip", lambda: _inference(models.openai_exact(checkpoint()).encode_image, pixels)),
             Contestant("onnxruntime", lambda: _session(onnx(), threads, pixels)),
             Contestant("onnxruntime int8", lambda: _session(models.quantized(onnx()), threads, pixels), exact=False),
-            *_ours(lambda: checkpoint(), pixels),
+            *_ours(checkpoint, pixels, ours),
         ],
     )
 
 
-def _mini(folder: Path, threads: int, batch: int) -> Comparison:
+def _mini(folder: Path, threads: int, ours: dict[str, dict[str, Any]], *, batch: int) -> Comparison:
     size = 224
     pixels = noise(batch, 3, size, size)
     onnx = partial(_onnx, lambda: models.Tower(models.ours("mini")), folder, "mini", batch)
@@ -70,16 +78,20 @@ def _mini(folder: Path, threads: int, batch: int) -> Comparison:
         baselines=("onnxruntime",),
         contestants=[
             Contestant("onnxruntime", lambda: _session(onnx(), threads, pixels)),
-            *_ours(lambda: "mini", pixels),
+            *_ours(lambda: "mini", pixels, ours),
         ],
     )
 
 
-def _ours(checkpoint: Callable[[], Path | str], pixels: Tensor) -> list[Contestant]:
+def _ours(checkpoint: Callable[[], Path | str], pixels: Tensor, ours: dict[str, dict[str, Any]]) -> list[Contestant]:
     def prepare(options: dict[str, Any]) -> Run:
         return models.encoder_of_pixels(checkpoint(), pixels, **options)
 
-    return [Contestant(name, partial(prepare, options), exact="dtype" not in options) for name, options in OURS.items()]
+    return [Contestant(name, partial(prepare, options), exact="dtype" not in options) for name, options in ours.items()]
+
+
+def _compiled(checkpoint: Path, pixels: Tensor) -> Run:
+    return _inference(torch.compile(models.open_clip_model(checkpoint).encode_image), pixels)
 
 
 def _inference(encode: Callable[[Tensor], Any], pixels: Tensor) -> Run:

@@ -48,6 +48,7 @@ def count(part: str, comparison: Comparison, options: argparse.Namespace, folder
             continue
         command = [sys.executable, str(HERE), part, "--rows", comparison.key, "--only", contestant.name]
         command += ["--folder", str(folder), *(["--gelu"] if options.gelu else [])]
+        command += ["--compiled"] if options.compiled else []
         done = subprocess.run([*command, "--child", "0"], capture_output=True, text=True)  # makes what is missing
         if done.returncode:
             notes.append(f"{contestant.name}: {(done.stdout + done.stderr).strip().splitlines()[-1]}")

@@ -29,7 +29,7 @@ NOISE = 4.0  # standard deviation, of 255
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-def comparisons(folder: Path, *, threads: int, quick_gelu: bool) -> list[Comparison]:
+def comparisons(folder: Path, *, threads: int, quick_gelu: bool, compiled: bool) -> list[Comparison]:
     """Return what can be compared."""
     counts = sorted({1, threads})
     return [_pixels(size, count, folder) for size, count in itertools.product(SIZES, counts)]
@@ -41,10 +41,18 @@ def _pixels(size: str, threads: int, folder: Path) -> Comparison:
 
     def each(transform: Callable[[], Callable[[Path], Any]]) -> Run:
         one, paths = transform(), files()
-        if threads == 1:
-            return lambda: _rows(map(one, paths))
         pool = ThreadPoolExecutor(threads)
-        return lambda: _rows(pool.map(one, paths))
+
+        def run() -> torch.Tensor:
+            # torch computes in the thread that calls it, as it does in the workers of a DataLoader.
+            before = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                return _rows(map(one, paths) if threads == 1 else pool.map(one, paths))
+            finally:
+                torch.set_num_threads(before)
+
+        return run
 
     preprocess = partial(Preprocess, (224, 224), MEAN, STD)
     return Comparison(

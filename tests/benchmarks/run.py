@@ -50,7 +50,8 @@ def run(options: argparse.Namespace, parts: Sequence[str], folder: Path) -> None
 def of_part(part: str, options: argparse.Namespace, folder: Path) -> Iterator[Comparison]:
     """Yield the comparisons of a part."""
     module = import_module(f"benchmarks.{part}")
-    yield from module.comparisons(folder, threads=_threads(options), quick_gelu=not options.gelu)
+    settings = {"quick_gelu": not options.gelu, "compiled": options.compiled}
+    yield from module.comparisons(folder, threads=_threads(options), **settings)
 
 
 def of_processes(part: str, options: argparse.Namespace, folder: Path) -> Iterator[str]:

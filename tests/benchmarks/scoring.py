@@ -25,7 +25,7 @@ CLASSES = (1, 1000, 21_000, 100_000)
 DIM, SCALE, TOP_K, BATCH = 512, 100.0, 5, 32
 
 
-def comparisons(folder: Path, *, threads: int, quick_gelu: bool) -> list[Comparison]:
+def comparisons(folder: Path, *, threads: int, quick_gelu: bool, compiled: bool) -> list[Comparison]:
     """Return what can be compared."""
     architecture = "ViT-B-32-quickgelu" if quick_gelu else "ViT-B-32"
     checkpoint = partial(models.checkpoint, architecture, folder)
