@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -239,3 +240,43 @@ def test_images_and_labels_of_different_numbers(scattered: Scattered) -> None:
         few_shot(scattered, ["cat 1", "dog 1", "cat 2"], ["cat", "dog"] * 2)
     with pytest.raises(OptionError, match="an array was given"):
         few_shot(scattered, np.eye(8), ["cat", "dog"] * 4)
+
+
+# ------------------------------------------------------------------------------------------- mini on real pictures
+
+
+def example(name: str) -> Any:
+    """Import a script of `examples/few_shot`."""
+    path = Path(__file__).parents[1] / "examples" / "few_shot" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_scripts_of_the_page_find_their_pictures() -> None:
+    images, names = example("digits").digits(20)
+    assert (len(images), sorted(set(names)), images[0].size) == (20, list("0123456789"), (64, 64))
+    assert all(names.count(digit) == 2 for digit in "0123456789")
+    images, names = example("photographs").pieces(2)
+    assert (len(images), sorted(set(names))) == (8, ["cat", "clock", "cup of coffee", "rocket"])
+
+
+@pytest.mark.extra
+def test_mini_on_photographs_begins_at_zero_shot_and_rises() -> None:
+    curve = few_shot("mini", *example("photographs").pieces(30), shots=[1, 4, 15], seeds=3)
+    anchored = curve.mean("from zero-shot")
+    assert curve.zero_shot > 0.85
+    assert anchored[0] >= curve.zero_shot
+    assert anchored[0] <= anchored[1] < anchored[2]
+
+
+@pytest.mark.extra
+def test_mini_on_scans_of_digits_rises_with_every_shot() -> None:
+    curve = few_shot("mini", *example("digits").digits(200), prompts="mnist", shots=[1, 3, 10], seeds=2)
+    for method in METHODS:
+        mean = curve.mean(method)
+        assert curve.zero_shot <= mean[0] < mean[1] < mean[2]
+    assert curve.mean("linear probe")[-1] > curve.zero_shot + 0.4

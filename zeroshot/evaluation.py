@@ -844,7 +844,7 @@ def _setup(
             "function": prompts is not None and prompts.function is not None,
         },
         "labels": [list(words) for words in labels.synonyms] if own_words else list(labels.names),
-        "head": head.digest,
+        "head": head.digest or head.contents,  # of probes and calibrated heads, what is in them
         "data": {
             "name": data.name,
             "kind": data.kind,

@@ -22,7 +22,14 @@ from PIL import Image
 from torch import Tensor
 
 import zeroshot
-from zeroshot.adapters import AdaptedEncoder, from_open_clip, from_sentence_transformers, from_timm, to_open_clip
+from zeroshot.adapters import (
+    AdaptedEncoder,
+    from_functions,
+    from_open_clip,
+    from_sentence_transformers,
+    from_timm,
+    to_open_clip,
+)
 from zeroshot.errors import InputTypeError, OptionError
 
 Pictures = list[npt.NDArray[np.uint8]]
@@ -223,6 +230,47 @@ def test_timm(name: str, pictures: Pictures) -> None:
     with pytest.raises(InputTypeError, match=f"'{name}' embeds images only"):
         zeroshot.build_head(encoder, ["cat", "dog"])
     assert from_timm(copy.deepcopy(model)).fingerprint == encoder.fingerprint
+
+
+def coloured(n: int, *, seed: int) -> tuple[Pictures, list[str]]:
+    """Draw red, green and blue pictures under noise."""
+    names = [("red", "green", "blue")[index % 3] for index in range(n)]
+    colours = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
+    noise = np.random.default_rng(seed).normal(0, 40, size=(n, 48, 48, 3))
+    return [
+        np.uint8(np.clip(np.array(colours[name]) + each, 0, 255)) for name, each in zip(names, noise, strict=True)
+    ], names
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_backbones_without_texts_get_probes(library: str) -> None:
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if library == "timm":
+            encoder: Any = from_timm(pytest.importorskip("timm").create_model("resnet18", pretrained=False))
+        else:
+            models = pytest.importorskip("torchvision.models")
+            transform = models.ResNet18_Weights.IMAGENET1K_V1.transforms()
+            network = models.resnet18(weights=None)
+            network.fc = torch.nn.Identity()
+            network.eval()
+
+            def encode(images: list[Image.Image]) -> Tensor:
+                with torch.inference_mode():
+                    features: Tensor = network(torch.stack([transform(image) for image in images]))
+                return features
+
+            encoder = from_functions(encode, name="resnet18", dim=512, logit_scale=1.0, fingerprint="random")
+    pictures, names = coloured(24, seed=0)
+    head = zeroshot.fit_probe(encoder, pictures, names, l2=0.01)
+    features = encoder.encode_features(pictures).double().numpy()
+    theirs = sklearn.LogisticRegression(C=100, max_iter=1000).fit(features, names)
+    assert head.labels == tuple(theirs.classes_)
+    assert np.abs(head.weight.numpy() - theirs.coef_).max() < 1e-5 * np.abs(theirs.coef_).max()
+    fresh, truth = coloured(12, seed=1)
+    classifier = zeroshot.Classifier.from_head(head, model=encoder)
+    assert [outcome.prediction.label for outcome in classifier.stream(fresh) if outcome.prediction] == truth
 
 
 @pytest.fixture
