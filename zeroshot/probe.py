@@ -38,6 +38,8 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 MAX_ITERATIONS = 1000
 # Where nothing can be held out: 1 / 0.316, of the example in CLIP's repository.
 DEFAULT_L2 = 10**0.5
+# Of the slope, for fits of a search: scikit-learn's.
+_TOLERANCE = 1e-4
 # Strengths that are looked at: 10^(k / 8), from 1e-6 to 1e6, which is 96 steps. The search begins with every sixteenth.
 _PER_DECADE, _DECADES, _FIRST_STEP = 8, 6, 16
 # Below so many images of the rarest class one validation part says too little, and all take turns at being one.
@@ -315,7 +317,7 @@ class _Anchored:
 
     def fit(self, l2: float) -> tuple[Floats, Floats]:
         """Return what is added to the scaled rows, (n_classes, dim), and to the biases, (n_classes,)."""
-        change = self._solve(np.arange(len(self._targets)), l2) @ self._axes
+        change = self._solve(np.arange(len(self._targets)), l2, tolerance=1e-7) @ self._axes
         return change[:, : self._dim], change[:, self._dim]
 
     def search(self, parts: Sequence[tuple[Integers, Integers]]) -> Trial:
@@ -333,7 +335,7 @@ class _Anchored:
     def _judge(self, scores: Floats, held: Integers) -> tuple[float, float]:
         return judge(scores[held], self._targets[held])
 
-    def _solve(self, chosen: Integers, l2: float) -> Floats:
+    def _solve(self, chosen: Integers, l2: float, *, tolerance: float = _TOLERANCE) -> Floats:
         """Return the change in rotated coordinates: (n_classes, n_axes)."""
         inputs, offset, targets = self._inputs[chosen], self._scores[chosen], self._targets[chosen]
         shape = (self._classes, inputs.shape[1])
@@ -357,7 +359,7 @@ class _Anchored:
             gradient = (residuals * weights[:, None]).T @ inputs + l2 * change
             return float(loss) / count, gradient.ravel() / count
 
-        options = {"maxiter": MAX_ITERATIONS, "gtol": 1e-7, "ftol": 0.0}
+        options = {"maxiter": MAX_ITERATIONS, "gtol": tolerance, "ftol": 0.0}
         found = self._optimize.minimize(
             objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options
         )
