@@ -324,6 +324,25 @@ def test_the_script_prints_its_table_and_classifies(
     assert sorted(path.name for path in out.iterdir()) == ["open_clip_config.json", "open_clip_model.safetensors"]
 
 
+def test_the_script_takes_pairs_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = Coloured(60)
+    for number in range(60):
+        pairs[number][0].save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text(pairs[number][1], encoding="utf-8")
+    command = ["pretrain.py", "--out", str(tmp_path / "out"), "--data", str(tmp_path), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*command, *OPTIONS.split()])
+    pretrain.main()
+    printed = capsys.readouterr().out
+    assert "new pairings" not in printed
+    assert "Zero-shot" not in printed  # what is in the pictures is not known here
+    assert zeroshot.load(tmp_path / "out", device="cpu").encode_texts(["a red circle"]).shape == (1, 96)
+    monkeypatch.setattr(sys, "argv", [*command, *OPTIONS.split(), "--test", "50"])
+    with pytest.raises(SystemExit, match="10 pairs are less than a batch of 24"):
+        pretrain.main()
+
+
 @pytest.mark.full_size  # a minute
 def test_retrieval_rises_far_above_chance() -> None:
     sizes, schedule = pretrain.Sizes(), pretrain.Schedule(examples=12_800)

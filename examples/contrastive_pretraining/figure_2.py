@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import zeroshot
 from zeroshot.cache import write_atomically
-from zeroshot.errors import MissingExtraError
+from zeroshot.figures import new_figure
 from zeroshot.nets.text import TextTower
 from zeroshot.tokenizer import get_tokenizer
 
@@ -202,11 +202,7 @@ def plot(results: dict[str, list[Row]], path: Path) -> None:
 
 def new_axes(width: float, height: float) -> tuple[Any, Any]:
     """Return an empty figure of this size in inches, and its axes."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("figures need matplotlib: pip install 'zeroshot-clip[plot]'") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
