@@ -14,9 +14,10 @@ from PIL import Image
 
 from zeroshot.cli import main
 from zeroshot.errors import ImageError, LabelError, OptionError
+from zeroshot.evaluation import evaluate
 from zeroshot.metrics import Estimate
 from zeroshot.prompts import load_prompts
-from zeroshot.robustness import load_baseline
+from zeroshot.robustness import evaluate_robustness, load_baseline
 from zeroshot.shifted import CorruptionResult, CorruptionRobustness, evaluate_corruptions, evaluate_shifts
 from zeroshot.shifts import load_shift
 
@@ -117,6 +118,18 @@ def test_mistakes_with_folders_are_told(folders: dict[str, Path]) -> None:
     picture(folders["imagenet"].parent / "tench" / "n01440764", 0, 0)
     with pytest.raises(ImageError, match="has no readable image of the classes of ImageNet-R"):
         call(imagenet=folders["imagenet"].parent / "tench", imagenet_r=folders["imagenet_r"])
+
+
+def test_evaluations_are_taken_as_they_are(folders: dict[str, Path]) -> None:
+    pairs = {
+        name: evaluate(DATA, model="mini", prompts=template) for name, template in {"a": "{}", "b": "a {}"}.items()
+    }
+    found = evaluate_robustness({"imagenet": pairs["a"], "imagenet_v2": pairs["b"], "imagenet_r": (0.9, pairs["b"])})
+    assert [(one.accuracy, one.n_images) for one in found.results] == [(1.0, 4), (1.0, 4)]
+    assert found.results[0].reference == 1.0
+    several = evaluate((PHOTOGRAPHS, [["cat"], ["clock"], [], ["rocket"]]), model="mini")
+    with pytest.raises(OptionError, match="is an evaluation without top-1: its images show several classes"):
+        evaluate_robustness({"imagenet_r": (0.9, several)})
 
 
 # -------------------------------------------------------------------------------------------------------- corruptions
