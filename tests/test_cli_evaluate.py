@@ -142,8 +142,8 @@ def test_the_table_is_filled_with_what_is_there(
     assert run("reproduce", *options, "--plan") == 0
     plan = capsys.readouterr().out
     assert "measured: 0 of 4" in plan
-    assert "the checkpoint ViT-B-32/openai is not on this disk" in plan
-    assert "no images at" in plan
+    assert "need: the checkpoint ViT-B-32/openai" in plan
+    assert "need: images at" in plan
     assert not (sets / "zeroshot-results.json").exists()
     out = ("--markdown", tmp_path / "table.md", "--json", tmp_path / "all.json")
     assert run("reproduce", *options, *out, "--resamples", 20) == 0

@@ -86,15 +86,16 @@ def test_what_is_there_is_measured_and_the_rest_is_marked(sets: Path, clip: Any)
         assert (cell.measured.images, cell.measured.failed) == (expected.n_images, 0)
         assert cell.difference is None  # nothing was published of this one
     missing, absent = found.cells[2], found.cells[3]
-    assert missing.note.startswith(f"no images at {sets / 'mnist'}: http")
-    assert absent.note == (
-        "the checkpoint ViT-B-32/openai is not on this disk: zeroshot.load('ViT-B-32/openai') fetches it"
-    )
+    (images,) = missing.needs
+    assert images.startswith(f"images at {sets / 'mnist'}: http")
+    assert absent.needs == ("the checkpoint ViT-B-32/openai, which zeroshot.load('ViT-B-32/openai') fetches",)
+    assert len(found.cells[5].needs) == 2
     assert absent.published is not None
     assert absent.published.value == 0.913
     text = str(found)
-    assert "measured: 2 of 6" in text
-    assert "not run (2): the checkpoint ViT-B-32/openai" in text
+    assert "measured: 2 of 6, not run: 4" in text
+    assert "3 of these need: the checkpoint ViT-B-32/openai" in text
+    assert f"2 of these need: {images}" in text
     assert json.loads(json.dumps(found.to_dict()))["cells"][0]["status"] == "measured"
 
 
@@ -118,7 +119,8 @@ def test_results_of_other_prompts_are_not_taken(sets: Path, clip: Any) -> None:
     kept["results"][clip.name]["cifar10"]["prompts"] = "of another day"
     (sets / RESULTS).write_text(json.dumps(kept))
     found = reproduce(sets, models=[clip], prompts=["cifar10"], run=False)
-    assert (found.cells[0].status, found.cells[0].note) == ("not run", "planned")
+    assert (found.cells[0].status, found.cells[0].needs) == ("not run", ())
+    assert "1 of these need nothing more" in str(found)
 
 
 def test_what_fails_takes_nothing_from_the_others(sets: Path, clip: Any) -> None:
@@ -126,7 +128,7 @@ def test_what_fails_takes_nothing_from_the_others(sets: Path, clip: Any) -> None
         path.write_bytes(b"no image")
     found = reproduce(sets, models=[clip], prompts=["cifar10", "eurosat"], resamples=20)
     assert [cell.status for cell in found.cells] == ["failed", "measured"]
-    assert "can be measured: 6 failed" in found.cells[0].note
+    assert "can be measured: 6 failed" in found.cells[0].error
     assert "failed: " in str(found)
     assert "cifar10" not in json.loads((sets / RESULTS).read_text())["results"][clip.name]
 

@@ -12,6 +12,7 @@ import csv
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -92,8 +93,10 @@ class Cell:
         The first source that has a number.
     measured : Measured or None
     status : {"measured", "not run", "failed"}
-    note : str
-        What is needed, if it was not run; what went wrong, if it failed.
+    needs : tuple of str
+        What is missing on this disk, if it was not run.
+    error : str
+        What went wrong, if it failed.
     """
 
     model: str
@@ -102,7 +105,8 @@ class Cell:
     published: Published | None
     measured: Measured | None
     status: Status
-    note: str = ""
+    needs: tuple[str, ...] = ()
+    error: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -121,21 +125,22 @@ class Reproduction:
     def __str__(self) -> str:
         """Measured cells as a table; the others in short."""
         done = [cell for cell in self.cells if cell.status == "measured"]
-        lines = _align([["model", "set", "metric", "published", "measured", "difference"], *map(_row, done)])
+        head = ["model", "set", "metric", "published", "measured", "difference"]
+        lines = [*_align([head, *map(_row, done)]), ""] if done else []
         for cell in self.cells:
             if cell.status == "failed":
-                lines.append(f"failed: {cell.model} on {cell.prompts}: {cell.note}")
+                lines.append(f"failed: {cell.model} on {cell.prompts}: {cell.error}")
             elif cell.measured is not None and (cell.measured.failed or cell.measured.left_out):
                 lines.append(
                     f"{cell.model} on {cell.prompts}: {cell.measured.failed} images failed, {cell.measured.left_out} "
                     "left out"
                 )
-        lines += ["", f"measured: {len(done)} of {len(self.cells)}"]
-        needs: dict[str, list[str]] = {}
-        for cell in self.cells:
-            if cell.status == "not run":
-                needs.setdefault(cell.note, []).append(f"{cell.model} on {cell.prompts}")
-        lines += [f"not run ({len(cells)}): {note}" for note, cells in needs.items()]
+        waiting = [cell for cell in self.cells if cell.status == "not run"]
+        lines.append(f"measured: {len(done)} of {len(self.cells)}, not run: {len(waiting)}")
+        needs = Counter(need for cell in waiting for need in cell.needs)
+        lines += [f"{cells} of these need: {need}" for need, cells in needs.items()]
+        if ready := sum(not cell.needs for cell in waiting):
+            lines.append(f"{ready} of these need nothing more")
         return "\n".join(lines)
 
     def to_markdown(self) -> str:
@@ -270,8 +275,8 @@ def _settle(
     metric = prompts.metric or "top_1"
     number = _published(name, prompts.name)
 
-    def cell(status: Status, measured: Measured | None = None, note: str = "") -> Cell:
-        return Cell(name, prompts.name, metric, number, measured, status, note)
+    def cell(status: Status, measured: Measured | None = None, **rest: Any) -> Cell:
+        return Cell(name, prompts.name, metric, number, measured, status, **rest)
 
     known = kept.find(name, prompts, metric)
     if known is not None and not again:
@@ -279,16 +284,16 @@ def _settle(
     images = next((path for ending in _ENDINGS if (path := folder / f"{prompts.name}{ending}").exists()), None)
     needs = []
     if not is_there:
-        needs.append(f"the checkpoint {name} is not on this disk: zeroshot.load({name!r}) fetches it")
+        needs.append(f"the checkpoint {name}, which zeroshot.load({name!r}) fetches")
     if images is None:
         source = f": {prompts.data}" if prompts.data else ""
-        needs.append(f"no images at {folder / prompts.name}{source}")
+        needs.append(f"images at {folder / prompts.name}{source}")
     if needs or not run or images is None:
-        return cell("not run", known, "; ".join(needs) or "planned")
+        return cell("not run", known, needs=tuple(needs))
     try:
         found = evaluate(images, model=model, prompts=prompts, metric=metric, **options)
     except ZeroShotError as error:
-        return cell("failed", None, str(error))
+        return cell("failed", error=str(error))
     one = found.metrics[found.metric]
     value, low, high = (None if math.isnan(number) else number for number in one)
     measured = Measured(
