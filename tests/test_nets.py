@@ -78,10 +78,12 @@ def test_what_is_visible_takes_the_place_of_causal() -> None:
 def test_activations(activation: Activation) -> None:
     x = torch.linspace(-5, 5, 101)
     expected = {"gelu": F.gelu(x), "gelu_tanh": nn.GELU("tanh")(x), "quick_gelu": x * (1.702 * x).sigmoid()}
-    assert torch.equal(activate(x, activation), expected[activation])
-    assert all(
-        activation == other or not torch.equal(values, activate(x, activation)) for other, values in expected.items()
-    )
+    for gradients in (True, False):
+        given = x.clone().requires_grad_(gradients)
+        activated = activate(given, activation).detach()
+        for other, values in expected.items():
+            assert (deviation(activated, values) < 1e-6) == (other == activation)
+        assert torch.equal(given, x) == gradients  # it overwrites what needs no gradient
 
 
 # ---------------------------------------------------------------------------------------------------------- text

@@ -10,6 +10,7 @@ attends to its ancestors, and in the last layer only the end tokens are finished
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ Ints = npt.NDArray[np.int64]
 _NODES_PER_CHUNK = 1536
 # Keys gathered at once, in nodes: bounds the memory of attention.
 _GATHERED_PER_CHUNK = 16384
+# Up to so many nodes each looks at all of them through a mask: more arithmetic than gathering its ancestors takes, but
+# one call in place of one for each depth. A GPU has arithmetic to spare.
+_NODES_UNDER_A_MASK = {"cpu": 192, "cuda": 4096}
 
 
 @dataclass(frozen=True)
@@ -86,57 +90,96 @@ def encode(tower: TextTower, tokens: Ints) -> Tensor:
     depths = np.repeat(np.arange(len(trie.paths)), np.diff(trie.starts))
     x = tower.token_embedding(_on(device, trie.tokens)) + tower.positional_embedding[_on(device, depths)]
 
-    paths = [_on(device, path) for path in trie.paths]
+    qkv = x.new_empty(len(x), 3 * x.shape[1])  # one for all layers: fresh memory is slow
+    queries = _queries(trie, None, device)
     for block in blocks[:-1]:
-        x = _advance(block, x, x, paths)
+        _project(block, x, out=qkv)
+        _advance(block, x, queries.attend(qkv, block.attn.heads))
 
     ends, inverse = np.unique(trie.ends, return_inverse=True)  # in ascending order, thus by depth
-    bounds = np.searchsorted(ends, trie.starts)
-    paths = [
-        _on(device, path[ends[first:last] - start])
-        for path, start, first, last in zip(trie.paths, trie.starts[:-1], bounds[:-1], bounds[1:], strict=True)
-    ]
-    x = _advance(blocks[-1], x, x[_on(device, ends)], paths)
+    _project(blocks[-1], x, out=qkv)
+    x = x[_on(device, ends)]
+    _advance(blocks[-1], x, _queries(trie, ends, device).attend(qkv, blocks[-1].attn.heads))
     embeddings = tower.project(x)
     return embeddings[_on(device, inverse.reshape(-1))]
 
 
-def _advance(block: Block, x: Tensor, queries: Tensor, paths: list[Tensor]) -> Tensor:
-    """Run a block for some nodes.
-
-    x: (n_nodes, C), all nodes, from which keys and values are made; queries: (n, C), the nodes to advance, by depth;
-    paths: for each depth the nodes that its queries attend to, (n of that depth, depth + 1) -> (n, C).
-    """
+def _project(block: Block, x: Tensor, *, out: Tensor) -> None:
+    """Write the queries, keys and values of all nodes: x (n_nodes, C) -> out (n_nodes, 3 C)."""
     attention = block.attn
-    width = x.shape[1]
-    w_q, w_kv = torch.split(attention.in_proj_weight, [width, 2 * width])
-    b_q, b_kv = torch.split(attention.in_proj_bias, [width, 2 * width])
-    keys_values = torch.cat([F.linear(block.ln_1(part), w_kv, b_kv) for part in torch.split(x, _NODES_PER_CHUNK)])
-    out = torch.empty_like(queries)
-    attended = torch.empty_like(queries)
-    start = 0
-    for path in paths:
-        if not len(path):
-            continue
-        for part in torch.split(path, max(_GATHERED_PER_CHUNK // path.shape[1], 1)):
-            rows = queries[start : start + len(part)]
-            q = F.linear(block.ln_1(rows), w_q, b_q)
-            attended[start : start + len(part)] = _attend(q, keys_values, part, attention.heads)
-            start += len(part)
-    for start in range(0, len(queries), _NODES_PER_CHUNK):
+    for start in range(0, len(x), _NODES_PER_CHUNK):
         chunk = slice(start, start + _NODES_PER_CHUNK)
-        y = queries[chunk] + attention.out_proj(attended[chunk])
-        out[chunk] = y + block.mlp(block.ln_2(y))
-    return out
+        if attention.kept is None:
+            torch.addmm(attention.in_proj_bias, block.ln_1(x[chunk]), attention.in_proj_weight.T, out=out[chunk])
+        else:
+            out[chunk] = attention.project(block.ln_1(x[chunk]))
 
 
-def _attend(q: Tensor, keys_values: Tensor, path: Tensor, heads: int) -> Tensor:
-    """Attend from each node to its path: q (n, C), keys_values (n_nodes, 2 C), path (n, T) -> (n, C)."""
-    n, length = path.shape
-    gathered = keys_values.index_select(0, path.reshape(-1)).view(n, length, 2, heads, -1)
-    k, v = gathered.permute(2, 0, 3, 1, 4)  # each (n, heads, T, head_dim)
-    return F.scaled_dot_product_attention(q.view(n, heads, 1, -1), k, v).reshape(n, -1)
+def _advance(block: Block, x: Tensor, attended: Tensor) -> None:
+    """Do what a block does behind the attention: x (n, C) is overwritten, attended (n, C)."""
+    for start in range(0, len(x), _NODES_PER_CHUNK):
+        chunk = slice(start, start + _NODES_PER_CHUNK)
+        x[chunk] = block.feed(block.attn.out_proj(attended[chunk]).add_(x[chunk]))
 
 
-def _on(device: torch.device, array: Ints) -> Tensor:
+@dataclass(frozen=True)
+class _Queries:
+    """The nodes that look at their ancestors, and those ancestors: under a mask, or depth by depth.
+
+    Attributes
+    ----------
+    nodes : Tensor of shape (n,), int64, or None
+        Which nodes, in ascending order; None for all.
+    mask : Tensor of shape (n, n_nodes), bool, or None
+    paths : list of Tensor of shape (n of one depth, depth + 1, 2), int64
+        Where keys and values of the ancestors are among the rows of ``qkv.view(-1, C)``.
+    """
+
+    nodes: Tensor | None
+    mask: Tensor | None
+    paths: list[Tensor]
+
+    def attend(self, qkv: Tensor, heads: int) -> Tensor:
+        """qkv: (n_nodes, 3 C) -> (n, C)."""
+        width = qkv.shape[1] // 3
+        if self.mask is not None:
+            q, k, v = qkv.view(-1, 3, heads, width // heads).permute(1, 2, 0, 3)  # each (heads, n_nodes, head_dim)
+            q = q if self.nodes is None else q[:, self.nodes]
+            attended = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=self.mask)
+            return attended[0].transpose(0, 1).flatten(1)
+        q = qkv[:, :width] if self.nodes is None else qkv[self.nodes, :width]
+        out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        start = 0
+        for path in self.paths:
+            for part in torch.split(path, max(_GATHERED_PER_CHUNK // path.shape[1], 1)):
+                rows = slice(start, start + len(part))
+                gathered = qkv.view(-1, width).index_select(0, part.reshape(-1))
+                k, v = gathered.view(*part.shape, heads, -1).permute(2, 0, 3, 1, 4)  # each (n, heads, T, head_dim)
+                out[rows] = F.scaled_dot_product_attention(q[rows].view(len(part), heads, 1, -1), k, v).flatten(1)
+                start += len(part)
+        return out
+
+
+def _queries(trie: Trie, nodes: Ints | None, device: torch.device) -> _Queries:
+    """Prepare the attention of some nodes, in ascending order, or of all."""
+    paths = trie.paths
+    if nodes is not None:
+        bounds = np.searchsorted(nodes, trie.starts)
+        paths = [
+            path[nodes[first:last] - start]
+            for path, start, first, last in zip(paths, trie.starts[:-1], bounds[:-1], bounds[1:], strict=True)
+        ]
+    where = None if nodes is None else _on(device, nodes)
+    n_nodes = len(trie.tokens)
+    if n_nodes <= _NODES_UNDER_A_MASK.get(device.type, 0):
+        mask = np.zeros((n_nodes if nodes is None else len(nodes), n_nodes), dtype=bool)
+        rows = np.repeat(np.arange(len(mask)), [path.shape[1] for path in paths for _ in path])
+        mask[rows, np.concatenate([path.reshape(-1) for path in paths])] = True
+        return _Queries(where, _on(device, mask), [])
+    return _Queries(
+        where, None, [_on(device, np.stack([3 * path + 1, 3 * path + 2], axis=-1)) for path in paths if len(path)]
+    )
+
+
+def _on(device: torch.device, array: npt.NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(device)

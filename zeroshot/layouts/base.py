@@ -17,6 +17,7 @@ from zeroshot.errors import CheckpointError
 from zeroshot.files import required
 from zeroshot.image import Preprocess
 from zeroshot.nets.efficientnet import EfficientNet
+from zeroshot.nets.kept import fuse
 from zeroshot.nets.resnet import ModifiedResNet
 from zeroshot.tokenizer_file import TokenizerFile
 from zeroshot.weights import Weights
@@ -95,6 +96,7 @@ class Checkpoint:
         # Convolutions of many channels run faster with the channels last; a ViT gains nothing.
         if isinstance(tower, (EfficientNet, ModifiedResNet)):
             tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
+            fuse(tower)
         return tower
 
     def load_text(self, *, device: torch.device, dtype: torch.dtype) -> nn.Module:

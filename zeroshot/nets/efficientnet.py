@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from zeroshot.nets.layers import Conv2d, Linear
 
+# Images that a CPU takes through the convolutions at once: their activations stay in its cache.
+_IMAGES_PER_CHUNK = 4
+
 
 @dataclass(frozen=True)
 class InvertedResidualConfig:
@@ -62,14 +65,16 @@ class EfficientNetConfig:
 class SameConv2d(Conv2d):
     """Convolution with TensorFlow's SAME padding: the odd pixel goes to the right and the bottom."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (n, C, H, W) -> (n, C', ceil(H / stride), ceil(W / stride))."""
+    def shaped(self, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+        """Return a kernel and an even padding that do the same on images of that height and width.
+
+        Where the padding is odd, the kernel gets a row or column of zeros in front that stands on one more pixel of
+        padding: much less to copy than the image.
+        """
         kernel, stride = self.kernel_size[0], self.stride[0]
-        pads = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:]]
-        if pads[0] % 2 == 0 and pads[1] % 2 == 0:  # symmetric: the convolution can pad by itself
-            return F.conv2d(x, self.weight, self.bias, stride, (pads[0] // 2, pads[1] // 2), 1, self.groups)
-        x = F.pad(x, (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2))
-        return F.conv2d(x, self.weight, self.bias, stride, 0, 1, self.groups)
+        height, width = (max((-(-length // stride) - 1) * stride + kernel - length, 0) for length in size)
+        weight = F.pad(self.weight, (width % 2, 0, height % 2, 0)) if height % 2 or width % 2 else self.weight
+        return weight, (-(-height // 2), -(-width // 2))
 
 
 class InvertedResidual(nn.Module):
@@ -86,9 +91,9 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (n, inputs, H, W) -> (n, outputs, ceil(H / stride), ceil(W / stride))."""
-        hidden = x if self.expand is None else F.relu6(self.expand(x))
-        out: Tensor = self.project(F.relu6(self.depthwise(hidden)))
-        return x + out if self.shortcut else out
+        hidden = x if self.expand is None else self.expand(x, limit=6)
+        out: Tensor = self.project(self.depthwise(hidden, limit=6), add=x if self.shortcut else None)
+        return out
 
 
 class EfficientNet(nn.Module):
@@ -116,7 +121,10 @@ class EfficientNet(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """What is classified: (n_images, 3, H, W) -> (n_images, feature_dim)."""
-        x = F.relu6(self.stem(pixels.contiguous(memory_format=torch.channels_last)))
+        if pixels.device.type == "cpu" and len(pixels) > _IMAGES_PER_CHUNK:
+            return torch.cat([self.features(part) for part in pixels.split(_IMAGES_PER_CHUNK)])
+        x = self.stem(pixels.contiguous(memory_format=torch.channels_last), limit=6)
         for block in self.blocks:
             x = block(x)
-        return F.relu6(self.head(x)).mean(dim=(2, 3))
+        pooled: Tensor = self.head(x, limit=6).mean(dim=(2, 3))
+        return pooled

@@ -1,27 +1,115 @@
 """torch's layers without their initialisation: here weights always come from a checkpoint.
 
 Besides the work that it saves, drawing random numbers on the meta device makes torch import its compiler, 1.5 seconds.
+
+Matrices may be kept in another form than a tensor (`nets.kept`), and a convolution takes what comes behind it along.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class KeptMatrix(Protocol):
+    """A matrix with its bias, in a form that multiplies faster than a tensor does."""
+
+    def takes(self, rows: int) -> bool:
+        """Whether it is meant for that many rows."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: (rows, inputs) -> (rows, outputs)."""
+        ...
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, kept: KeptMatrix | None = None) -> Tensor:
+    """Multiply the rows of x by a matrix: (..., inputs) -> (..., outputs)."""
+    if kept is not None:
+        rows = x.reshape(-1, x.shape[-1])
+        if kept.takes(len(rows)):
+            return kept(rows).view(*x.shape[:-1], -1)
+    return F.linear(x, weight, bias)
+
+
 class Linear(nn.Linear):
     """`nn.Linear`, not initialised."""
 
+    kept: KeptMatrix | None = None
+
     def reset_parameters(self) -> None:
         """Leave the weights as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., inputs) -> (..., outputs)."""
+        return linear(x, self.weight, self.bias, self.kept)
+
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias: (outputs, inputs) and (outputs,)."""
+        return self.weight, self.bias
+
+    def drop_matrix(self) -> None:
+        """Give the memory of the weight back, once it is kept in another form."""
+        self.weight = nn.Parameter(self.weight.to("meta"), requires_grad=False)
+
+
+class KeptConvolution(Protocol):
+    """A convolution that computes what comes behind it along."""
+
+    def __call__(self, x: Tensor, limit: float | None, add: Tensor | None) -> Tensor:
+        """x: (n, C, H, W) -> (n, C', H', W')."""
+        ...
 
 
 class Conv2d(nn.Conv2d):
-    """`nn.Conv2d`, not initialised."""
+    """`nn.Conv2d`, not initialised; it can add a shortcut and clamp what it computes."""
+
+    kept: KeptConvolution | None = None
 
     def reset_parameters(self) -> None:
         """Leave the weights as they are."""
+
+    def forward(self, x: Tensor, *, limit: float | None = None, add: Tensor | None = None) -> Tensor:
+        """Convolve, add, and clamp to [0, limit] if there is one (6: ReLU6, infinity: ReLU).
+
+        x: (n, C, H, W), add: (n, C', H', W') -> (n, C', H', W').
+        """
+        if self.kept is not None:
+            return self.kept(x, limit, add)
+        weight, padding = self.shaped((x.shape[2], x.shape[3]))
+        y = F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        return finish(y, limit, add)
+
+    def shaped(self, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+        """Return kernel and padding for images of that height and width, in pixels."""
+        return self.weight, self.padding  # type: ignore[return-value]  # never a string here
+
+
+class PatchConv2d(Conv2d):
+    """The convolution of a Vision Transformer, whose patches do not overlap: a matrix product, and computed as one."""
+
+    def __init__(self, width: int, patch_size: tuple[int, int], *, bias: bool) -> None:
+        super().__init__(3, width, patch_size, stride=patch_size, bias=bias)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """Pixels: (n, 3, H, W) -> (n, (H // patch) * (W // patch), width); pixels beside whole patches are left out."""
+        height, width = self.kernel_size
+        rows, columns = pixels.shape[2] // height, pixels.shape[3] // width
+        pixels = pixels[:, :, : rows * height, : columns * width]
+        patches = pixels.reshape(-1, 3, rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
+        return F.linear(patches.reshape(len(pixels), rows * columns, -1), self.weight.flatten(1), self.bias)
+
+
+def finish(y: Tensor, limit: float | None, add: Tensor | None) -> Tensor:
+    """Add to a fresh tensor and clamp it, in place."""
+    if add is not None:
+        y += add
+    if limit is None:
+        return y
+    return F.relu(y, inplace=True) if limit == float("inf") else F.hardtanh(y, 0.0, limit, inplace=True)
 
 
 class Embedding(nn.Embedding):

@@ -7,12 +7,13 @@ mean over the last grid, an attention whose one query is that mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zeroshot.nets.layers import BatchNorm2d, Conv2d, Linear
+from zeroshot.nets.layers import BatchNorm2d, Conv2d, Linear, finish
 from zeroshot.nets.transformer import attend
 
 _EXPANSION = 4  # channels that leave a block, for each that is filtered in it
@@ -80,9 +81,10 @@ class ModifiedResNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""
-        x = F.relu(self.bn1(self.conv1(pixels)), inplace=True)
-        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        x = F.relu(self.bn3(self.conv3(x)), inplace=True)
+        x = pixels.contiguous(memory_format=torch.channels_last)
+        x = normed(self.conv1, self.bn1, x, limit=inf)
+        x = normed(self.conv2, self.bn2, x, limit=inf)
+        x = normed(self.conv3, self.bn3, x, limit=inf)
         x = F.avg_pool2d(x, 2)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -103,6 +105,16 @@ def _stage(inputs: int, channels: int, count: int, *, stride: int) -> nn.Sequent
     """Return blocks of which the first has the stride."""
     first = Bottleneck(inputs, channels, stride=stride)
     return nn.Sequential(first, *(Bottleneck(channels * _EXPANSION, channels, stride=1) for _ in range(count - 1)))
+
+
+def normed(
+    convolution: Conv2d, norm: BatchNorm2d | nn.Identity, x: Tensor, *, limit: float, add: Tensor | None = None
+) -> Tensor:
+    """Convolve, normalise, add and clamp: (n, C, H, W) -> (n, C', H', W')."""
+    if isinstance(norm, nn.Identity):  # folded into the convolution
+        y: Tensor = convolution(x, limit=limit, add=add)
+        return y
+    return finish(norm(convolution(x)), limit, add)
 
 
 def _fold(conv: nn.Conv2d, norm: BatchNorm2d) -> None:
@@ -133,13 +145,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (n, inputs, H, W) -> (n, 4 * channels, H / stride, W / stride)."""
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = normed(self.conv1, self.bn1, x, limit=inf)
+        out = normed(self.conv2, self.bn2, out, limit=inf)
         if self.stride > 1:
             out, x = F.avg_pool2d(out, self.stride), F.avg_pool2d(x, self.stride)
-        out = self.bn3(self.conv3(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return F.relu(out, inplace=True)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return normed(self.conv3, self.bn3, out, limit=inf, add=shortcut)
 
 
 class AttentionPool2d(nn.Module):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zeroshot.nets.layers import Conv2d, LayerNorm, Linear
+from zeroshot.nets.layers import LayerNorm, Linear, PatchConv2d
 from zeroshot.nets.transformer import FeedForward, Transformer, TransformerConfig, attend
 
 
@@ -57,7 +57,7 @@ class SiglipVision(nn.Module):
         super().__init__()
         width, eps = config.transformer.width, config.transformer.norm_eps
         self.config = config
-        self.conv1 = Conv2d(3, width, config.patch_size, stride=config.patch_size)
+        self.conv1 = PatchConv2d(width, config.patch_size, bias=True)
         self.positional_embedding = nn.Parameter(torch.empty(config.positions, width))
         self.transformer = Transformer(config.transformer)
         self.ln_post = LayerNorm(width, eps=eps)
@@ -71,7 +71,7 @@ class SiglipVision(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""
-        x = self.conv1(pixels).flatten(2).transpose(1, 2) + self.positional_embedding
+        x = self.conv1.tokens(pixels) + self.positional_embedding
         pooled: Tensor = self.pool(self.ln_post(self.transformer(x)))
         return pooled
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zeroshot.nets.layers import Conv2d, LayerNorm, Linear
+from zeroshot.nets.layers import LayerNorm, Linear, PatchConv2d
 from zeroshot.nets.transformer import Transformer, TransformerConfig, attend
 
 
@@ -67,7 +67,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         width, eps = config.transformer.width, config.transformer.norm_eps
         self.config = config
-        self.conv1 = Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
+        self.conv1 = PatchConv2d(width, config.patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty(config.positions, width))
         self.ln_pre = LayerNorm(width, eps=eps) if config.norm_pre else nn.Identity()
@@ -87,7 +87,7 @@ class VisionTransformer(nn.Module):
     def features(self, pixels: Tensor) -> Tensor:
         """What is projected: (n_images, 3, H, W) -> (n_images, feature_dim)."""
         n = len(pixels)
-        patches = self.conv1(pixels).flatten(2).transpose(1, 2)  # (n, grid_h * grid_w, width)
+        patches = self.conv1.tokens(pixels)  # (n, grid_h * grid_w, width)
         x = torch.cat([self.class_embedding.expand(n, 1, -1), patches], dim=1) + self.positional_embedding
         x = self.ln_pre(x)
         if self.config.pool == "class":

@@ -1,0 +1,179 @@
+"""Forms in which the weights of a finished tower are kept, so that a CPU multiplies them faster than plain tensors.
+
+None of them changes what is computed but the int8 form, which a caller asks for (``load(dtype="int8")``):
+
+- `fuse`: convolutions in oneDNN's layout, computed together with the addition and the clamp behind them;
+- `pack`: matrices in oneMKL's layout for one number of rows, that of a single image. Few rows are a bad case for plain
+  matrix products: packed ones run at twice the speed (`tests/benchmarks/README.md`). For a whole batch it is a few per
+  cent, not worth a second copy of the weights;
+- `quantize`: matrices in 8 bits, rows of activations too, with a scale for each row of both.
+
+The operators behind `fuse` and `pack` are those that torch's own compiler emits; they are not public. Where torch lacks
+them, towers go on with plain tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zeroshot.errors import DeviceError
+from zeroshot.nets.layers import Conv2d, Linear, finish
+from zeroshot.nets.transformer import Attention
+
+# Packed matrices pay for so many rows at most, and for towers of up to so many bytes.
+_FEW_ROWS, _LARGEST_COPY = 256, 1 << 29
+# Rows that are quantised at once: they and their products stay in the processor's cache.
+_ROWS_PER_CHUNK = 512
+
+
+# --------------------------------------------------------------------------------------------------------- float32
+
+
+class PackedMatrix:
+    """A matrix in oneMKL's packed layout; it multiplies exactly `rows` rows."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, rows: int) -> None:
+        self.weight, self.bias, self.rows = weight, bias, rows
+        self.packed: Tensor = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
+
+    def takes(self, rows: int) -> bool:
+        """Whether it is packed for that many rows."""
+        return rows == self.rows
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: (rows, inputs) -> (rows, outputs)."""
+        product: Tensor = torch.ops.mkl._mkl_linear(x, self.packed, self.weight, self.bias, self.rows)
+        return product
+
+
+def pack(tower: nn.Module, rows: int) -> None:
+    """Pack the matrices of a tower's blocks for products with `rows` rows; takes another copy of them in memory.
+
+    Does nothing where it would not help, or again: on other devices than the CPU, in other precisions than float32, for
+    towers without blocks of ours, for many rows, and for towers of which a copy is too much to ask.
+    """
+    if rows > _FEW_ROWS or not torch.backends.mkl.is_available() or not hasattr(torch.ops.mkl, "_mkl_linear"):
+        return
+    matrices = [(module, *module.matrix()) for module in _with_matrices(tower) if module.kept is None]
+    if sum(weight.nbytes for _, weight, _ in matrices) > _LARGEST_COPY:
+        return
+    for module, weight, bias in matrices:
+        if weight.dtype == torch.float32 and weight.device.type == "cpu" and bias is not None:
+            module.kept = PackedMatrix(weight, bias, rows)
+
+
+class FusedConvolution:
+    """A convolution in oneDNN's layout, with what comes behind it."""
+
+    def __init__(self, convolution: Conv2d) -> None:
+        self.convolution = convolution
+        self._forms: dict[tuple[int, int], tuple[Tensor, list[list[int]]]] = {}  # by the size of the image
+
+    def __call__(self, x: Tensor, limit: float | None, add: Tensor | None) -> Tensor:
+        """x: (n, C, H, W), channels last -> (n, C', H', W')."""
+        size = (x.shape[2], x.shape[3])
+        if size not in self._forms:
+            self._forms[size] = self._form(size)
+        weight, how = self._forms[size]
+        bias, groups = self.convolution.bias, self.convolution.groups
+        y: Tensor
+        if add is None:
+            if limit is None:
+                clamp: tuple[str, list[float], str] = ("none", [], "")
+            else:
+                clamp = ("relu", [], "") if limit == float("inf") else ("hardtanh", [0.0, limit], "")
+            y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *how, groups, *clamp)
+            return y
+        then = "relu" if limit == float("inf") else None
+        y = torch.ops.mkldnn._convolution_pointwise.binary(
+            x, add, weight, bias, *how, groups, "add", 1.0, then, [], None
+        )
+        return y if limit is None or then else finish(y, limit, None)
+
+    def _form(self, size: tuple[int, int]) -> tuple[Tensor, list[list[int]]]:
+        weight, padding = self.convolution.shaped(size)
+        how = [list(padding), list(self.convolution.stride), list(self.convolution.dilation)]
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        return torch.ops.mkldnn._reorder_convolution_weight(weight, *how, self.convolution.groups), how
+
+
+def fuse(tower: nn.Module) -> None:
+    """Let the convolutions of a tower compute what comes behind them along: on the CPU, in float32."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+        return
+    for module in tower.modules():
+        if isinstance(module, Conv2d) and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
+            module.kept = FusedConvolution(module)
+
+
+# ------------------------------------------------------------------------------------------------------------ int8
+
+
+class Int8Matrix:
+    """A matrix in 8 bits with a scale for each output, for rows that get 8 bits and a scale each as they come.
+
+    Symmetric, nearest neighbour; products are summed in 32 bits. A scale for each row of activations, not one for all
+    of them, keeps one large activation from taking the digits of every other token (Yao et al., ZeroQuant,
+    arXiv:2206.01861).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        levels = _levels()
+        self.scales = weight.abs().amax(dim=1).clamp_(min=torch.finfo(torch.float32).tiny) / levels  # (outputs,)
+        self.weight = (weight / self.scales[:, None]).round_().to(torch.int8)  # (outputs, inputs)
+        self.bias = torch.zeros_like(self.scales) if bias is None else bias
+
+    def takes(self, rows: int) -> bool:
+        """Any number of rows."""
+        return True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: (rows, inputs) float32 -> (rows, outputs) float32."""
+        if len(x) <= _ROWS_PER_CHUNK:
+            return self._multiply(x)
+        out = x.new_empty(len(x), len(self.scales))
+        for start in range(0, len(x), _ROWS_PER_CHUNK):
+            chunk = slice(start, start + _ROWS_PER_CHUNK)
+            self._multiply(x[chunk], out=out[chunk])
+        return out
+
+    def _multiply(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        scales = x.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / 127  # (rows, 1)
+        sums = torch._int_mm((x / scales).round_().to(torch.int8), self.weight.T)  # (rows, outputs) int32
+        return torch.addcmul(self.bias, sums * scales, self.scales, out=out)
+
+
+def quantize(tower: nn.Module) -> None:
+    """Keep the matrices of a tower's blocks, and its larger convolutions of one pixel, in 8 bits. On the CPU.
+
+    Everything else stays in float32: the patches, embeddings, norms, attention itself, and the projection.
+
+    Raises
+    ------
+    DeviceError
+        If this torch multiplies no 8-bit matrices.
+    """
+    if not hasattr(torch, "_int_mm"):
+        raise DeviceError(f"torch {torch.__version__} multiplies no int8 matrices on a CPU; expected a newer release")
+    for module in _with_matrices(tower):
+        module.kept = Int8Matrix(*module.matrix())
+        module.drop_matrix()
+
+
+def _levels() -> int:
+    """Return the largest number that weights may have: 127, or 63 where this processor's sums of pairs overflow.
+
+    Without VNNI, products of two bytes are added in pairs in 16 bits, where they are cut off in silence.
+    """
+    largest = torch.full((1, 64), 127, dtype=torch.int8)
+    return 127 if int(torch._int_mm(largest, largest.T)) == 64 * 127 * 127 else 63
+
+
+def _with_matrices(tower: nn.Module) -> Iterator[Linear | Attention]:
+    """Yield the parts of a tower's blocks that multiply by a matrix."""
+    for block in getattr(getattr(tower, "transformer", None), "resblocks", ()):
+        yield from (module for module in block.modules() if isinstance(module, (Linear, Attention)))
