@@ -15,6 +15,7 @@ them, towers go on with plain tensors.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,8 @@ from zeroshot.nets.transformer import Attention
 
 # Packed matrices pay for so many rows at most, and for towers of up to so many bytes.
 _FEW_ROWS, _LARGEST_COPY = 256, 1 << 29
+# Fewer channels than this take longer to quantise than to multiply.
+_MANY_CHANNELS = 64
 # Rows that are quantised at once: they and their products stay in the processor's cache.
 _ROWS_PER_CHUNK = 512
 
@@ -123,9 +126,12 @@ class Int8Matrix:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         levels = _levels()
-        self.scales = weight.abs().amax(dim=1).clamp_(min=torch.finfo(torch.float32).tiny) / levels  # (outputs,)
-        self.weight = (weight / self.scales[:, None]).round_().to(torch.int8)  # (outputs, inputs)
-        self.bias = torch.zeros_like(self.scales) if bias is None else bias
+        scales = weight.abs().amax(dim=1).clamp_(min=torch.finfo(torch.float32).tiny) / levels  # (outputs,)
+        self.packed: Tensor = torch.ops.onednn.qlinear_prepack((weight / scales[:, None]).round_().to(torch.int8), None)
+        self.scales = scales / 127
+        self.zeros = torch.zeros(len(scales), dtype=torch.int32)
+        self.bias = torch.zeros_like(scales) if bias is None else bias
+        self.middle = torch.full((1, 1), 128.5)  # of a byte, and a half, with which cutting off is rounding
 
     def takes(self, rows: int) -> bool:
         """Any number of rows."""
@@ -142,13 +148,27 @@ class Int8Matrix:
         return out
 
     def _multiply(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        scales = x.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / 127  # (rows, 1)
-        sums = torch._int_mm((x / scales).round_().to(torch.int8), self.weight.T)  # (rows, outputs) int32
-        return torch.addcmul(self.bias, sums * scales, self.scales, out=out)
+        peaks = x.abs().amax(dim=1, keepdim=True)  # (rows, 1); a row of zeros is 0 / 0, times 0 in the end
+        bytes_ = torch.add(self.middle, x / peaks, alpha=127).to(torch.uint8)
+        sums = _multiply_bytes(bytes_, self.packed, self.scales, self.zeros)
+        return torch.addcmul(self.bias, sums, peaks, out=sums if out is None else out)
+
+
+class Int8Convolution:
+    """A convolution of single pixels as the matrix that it is, in 8 bits; each pixel has a scale of its own."""
+
+    def __init__(self, convolution: Conv2d) -> None:
+        self.matrix = Int8Matrix(convolution.weight.flatten(1), convolution.bias)
+
+    def __call__(self, x: Tensor, limit: float | None, add: Tensor | None) -> Tensor:
+        """x: (n, C, H, W) -> (n, C', H, W), channels last."""
+        pixels = x.permute(0, 2, 3, 1)  # (n, H, W, C)
+        y = self.matrix(pixels.reshape(-1, x.shape[1]))
+        return finish(y.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2), limit, add)
 
 
 def quantize(tower: nn.Module) -> None:
-    """Keep the matrices of a tower's blocks, and its larger convolutions of one pixel, in 8 bits. On the CPU.
+    """Keep the matrices of a tower's blocks in 8 bits, and its convolutions of single pixels with many channels.
 
     Everything else stays in float32: the patches, embeddings, norms, attention itself, and the projection.
 
@@ -157,20 +177,38 @@ def quantize(tower: nn.Module) -> None:
     DeviceError
         If this torch multiplies no 8-bit matrices.
     """
-    if not hasattr(torch, "_int_mm"):
-        raise DeviceError(f"torch {torch.__version__} multiplies no int8 matrices on a CPU; expected a newer release")
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+        raise DeviceError(
+            f"torch {torch.__version__} multiplies no 8-bit matrices on this processor; expected torch 2.6 or newer on "
+            "x86; other values of dtype run everywhere"
+        )
     for module in _with_matrices(tower):
         module.kept = Int8Matrix(*module.matrix())
         module.drop_matrix()
+    for module in tower.modules():
+        if isinstance(module, Conv2d) and module.kernel_size == (1, 1) and module.in_channels >= _MANY_CHANNELS:
+            module.kept = Int8Convolution(module)
 
 
+def _multiply_bytes(x: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
+    """Multiply 8-bit rows, of which 128 stands for 0: (rows, inputs) uint8 -> (rows, outputs) float32, scaled."""
+    product: Tensor = torch.ops.onednn.qlinear_pointwise(
+        x, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return product
+
+
+@lru_cache(maxsize=1)
 def _levels() -> int:
     """Return the largest number that weights may have: 127, or 63 where this processor's sums of pairs overflow.
 
     Without VNNI, products of two bytes are added in pairs in 16 bits, where they are cut off in silence.
     """
-    largest = torch.full((1, 64), 127, dtype=torch.int8)
-    return 127 if int(torch._int_mm(largest, largest.T)) == 64 * 127 * 127 else 63
+    size = 64
+    packed = torch.ops.onednn.qlinear_prepack(torch.full((size, size), 127, dtype=torch.int8), None)
+    largest = torch.full((size, size), 255, dtype=torch.uint8)
+    sums = _multiply_bytes(largest, packed, torch.ones(size), torch.zeros(size, dtype=torch.int32))
+    return 127 if int(sums[0, 0]) == size * 127 * 127 else 63
 
 
 def _with_matrices(tower: nn.Module) -> Iterator[Linear | Attention]:
