@@ -225,10 +225,49 @@ def test_cuda_gives_the_embeddings_of_the_cpu(clip: ClipEncoder, open_clip_folde
     close(encoder.encode_images(pictures).cpu(), clip.encode_images(pictures), atol=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "half", "int8", "", None, torch.float64, torch.int8, 16])
+@pytest.mark.parametrize("dtype", ["float64", "half", "int4", "", None, torch.float64, torch.int16, 16])
 def test_a_precision_that_is_not_offered(open_clip_folder: Path, dtype: Any) -> None:
     with pytest.raises(OptionError, match="expected one of float32, float16, bfloat16"):
         zeroshot.load(open_clip_folder, dtype=dtype)
+
+
+def test_int8_is_near_and_has_a_fingerprint_of_its_own(
+    clip: ClipEncoder, open_clip_folder: Path, pictures: list[Any]
+) -> None:
+    encoder = zeroshot.load(open_clip_folder, device="cpu", dtype="int8")
+    assert encoder.dtype == torch.int8
+    assert encoder.fingerprint != clip.fingerprint
+    for found, exact in (
+        (encoder.encode_images(pictures), clip.encode_images(pictures)),
+        (encoder.encode_texts(TEXTS), clip.encode_texts(TEXTS)),
+    ):
+        cosines = (found * exact).sum(dim=1)
+        assert cosines.min() > 0.99
+        assert (found - exact).abs().max() > 1e-5  # it is not single precision after all
+
+
+def test_int8_is_for_cpus(open_clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_module, "_resolve_device", torch.device)
+    with pytest.raises(DeviceError, match=r"int8.*for CPUs, not for cuda"):
+        zeroshot.load(open_clip_folder, device="cuda", dtype="int8")
+
+
+def test_one_image_has_one_embedding_whatever_came_before(open_clip_folder: Path, pictures: list[Any]) -> None:
+    encoder = zeroshot.load(open_clip_folder, device="cpu")
+    first = encoder.encode_images(pictures[0])
+    batch = encoder.encode_images(pictures)
+    assert torch.equal(encoder.encode_images(pictures[0]), first)
+    assert torch.equal(encoder.encode_images(pictures), batch)
+    close(batch[:1], first)
+    fresh = zeroshot.load(open_clip_folder, device="cpu")
+    assert torch.equal(fresh.encode_images(pictures), batch)  # packing for one image changes nothing for several
+
+
+@pytest.mark.full_size
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # the compiler's own
+def test_compiled_gives_the_same(clip: ClipEncoder, open_clip_folder: Path, pictures: list[Any]) -> None:
+    encoder = zeroshot.load(open_clip_folder, device="cpu", compile=True)
+    close(encoder.encode_images(pictures), clip.encode_images(pictures))
 
 
 # ------------------------------------------------------------------------------------------------------ fingerprint

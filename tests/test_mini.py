@@ -128,3 +128,25 @@ def test_recipe_names_what_it_needs() -> None:
     for path in folder.glob("*.py"):
         for name in re.findall(r"^(?:import|from) (\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
             assert name in own or name in sys.stdlib_module_names or name in instructions, name
+
+
+def test_int8_changes_no_class_of_real_pictures(mini: ClipEncoder) -> None:
+    """The text tower's weights are trained ones; images go through convolutions, which stay in float32."""
+    names = zeroshot.load_prompts("imagenet").classes
+    texts = [f"a photo of a {name}." for name in names]
+    encoder = zeroshot.load("mini", device="cpu", dtype="int8")
+    pictures = []
+    for path in sorted(IMAGES.glob("*.jpg")):
+        picture = Image.open(path).convert("RGB")
+        width, height = picture.size
+        for x in (0.0, 0.2, 0.4):
+            for y in (0.0, 0.2, 0.4):
+                box = (x * width, y * height, (x + 0.6) * width, (y + 0.6) * height)
+                pictures.append(picture.crop(tuple(map(round, box))))  # type: ignore[arg-type]
+    exact, found = mini.encode_texts(texts), encoder.encode_texts(texts)
+    cosines = (exact * found).sum(dim=1)
+    assert cosines.min() > 0.999
+    assert cosines.min() < 0.99999
+    images = mini.encode_images(pictures)
+    same = ((images @ exact.T).argmax(dim=1) == (encoder.encode_images(pictures) @ found.T).argmax(dim=1)).float()
+    assert same.mean() >= 0.98

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zeroshot.nets.kept import pack
 from zeroshot.nets.text import TextTower
 from zeroshot.nets.transformer import Block
 
@@ -30,6 +31,8 @@ _GATHERED_PER_CHUNK = 16384
 # Up to so many nodes each looks at all of them through a mask: more arithmetic than gathering its ancestors takes, but
 # one call in place of one for each depth. A GPU has arithmetic to spare.
 _NODES_UNDER_A_MASK = {"cpu": 192, "cuda": 4096}
+# A few names in one template.
+_FEW_NODES = 64
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,11 @@ def plan(tokens: Ints, *, end_id: int) -> Trie:
 def encode(tower: TextTower, tokens: Ints) -> Tensor:
     """Return what ``tower(tokens)`` returns: (n_texts, context) int64 -> (n_texts, dim), not normalised."""
     trie = plan(tokens, end_id=tower.config.end_id)
+    if len(trie.tokens) <= _FEW_NODES:
+        return _encode_few(tower, trie)
     device = tower.positional_embedding.device
-    blocks: list[Block] = list(tower.transformer.resblocks)  # type: ignore[arg-type]
-    depths = np.repeat(np.arange(len(trie.paths)), np.diff(trie.starts))
-    x = tower.token_embedding(_on(device, trie.tokens)) + tower.positional_embedding[_on(device, depths)]
-
+    blocks = _blocks(tower)
+    x = _embed(tower, trie)
     qkv = x.new_empty(len(x), 3 * x.shape[1])  # one for all layers: fresh memory is slow
     queries = _queries(trie, None, device)
     for block in blocks[:-1]:
@@ -104,15 +107,44 @@ def encode(tower: TextTower, tokens: Ints) -> Tensor:
     return embeddings[_on(device, inverse.reshape(-1))]
 
 
+def _encode_few(tower: TextTower, trie: Trie) -> Tensor:
+    """Do the same for a few nodes, filled up to the number that packed matrices ask for with some that nobody sees."""
+    pack(tower, _FEW_NODES)
+    x = _embed(tower, trie)
+    n_nodes = len(x)
+    x = F.pad(x, (0, 0, 0, _FEW_NODES - n_nodes))
+    mask = torch.eye(_FEW_NODES, dtype=torch.bool, device=x.device)
+    mask[:n_nodes, :n_nodes] = _on(x.device, _mask(trie.paths, n_nodes))
+    queries = _Queries(None, mask, [])
+    for block in _blocks(tower):
+        attended = queries.attend(block.attn.project(block.ln_1(x)), block.attn.heads)
+        x = block.feed(block.attn.out_proj(attended).add_(x))
+    return tower.project(x[_on(x.device, trie.ends)])
+
+
+def _blocks(tower: TextTower) -> list[Block]:
+    return list(tower.transformer.resblocks)  # type: ignore[arg-type]
+
+
+def _embed(tower: TextTower, trie: Trie) -> Tensor:
+    """Return what goes into the first block: (n_nodes, C)."""
+    device = tower.positional_embedding.device
+    depths = np.repeat(np.arange(len(trie.paths)), np.diff(trie.starts))
+    embedded: Tensor = tower.token_embedding(_on(device, trie.tokens)) + tower.positional_embedding[_on(device, depths)]
+    return embedded
+
+
 def _project(block: Block, x: Tensor, *, out: Tensor) -> None:
     """Write the queries, keys and values of all nodes: x (n_nodes, C) -> out (n_nodes, 3 C)."""
     attention = block.attn
     for start in range(0, len(x), _NODES_PER_CHUNK):
         chunk = slice(start, start + _NODES_PER_CHUNK)
-        if attention.kept is None:
-            torch.addmm(attention.in_proj_bias, block.ln_1(x[chunk]), attention.in_proj_weight.T, out=out[chunk])
+        rows = block.ln_1(x[chunk])
+        weight = attention.in_proj_weight
+        if attention.kept is None or not attention.kept.takes(len(rows), weight):
+            torch.addmm(attention.in_proj_bias, rows, weight.T, out=out[chunk])
         else:
-            out[chunk] = attention.project(block.ln_1(x[chunk]))
+            out[chunk] = attention.project(rows)
 
 
 def _advance(block: Block, x: Tensor, attended: Tensor) -> None:
@@ -172,13 +204,18 @@ def _queries(trie: Trie, nodes: Ints | None, device: torch.device) -> _Queries:
     where = None if nodes is None else _on(device, nodes)
     n_nodes = len(trie.tokens)
     if n_nodes <= _NODES_UNDER_A_MASK.get(device.type, 0):
-        mask = np.zeros((n_nodes if nodes is None else len(nodes), n_nodes), dtype=bool)
-        rows = np.repeat(np.arange(len(mask)), [path.shape[1] for path in paths for _ in path])
-        mask[rows, np.concatenate([path.reshape(-1) for path in paths])] = True
-        return _Queries(where, _on(device, mask), [])
+        return _Queries(where, _on(device, _mask(paths, n_nodes)), [])
     return _Queries(
         where, None, [_on(device, np.stack([3 * path + 1, 3 * path + 2], axis=-1)) for path in paths if len(path)]
     )
+
+
+def _mask(paths: list[Ints], n_nodes: int) -> npt.NDArray[np.bool_]:
+    """Return which nodes each one looks at: (n, n_nodes)."""
+    lengths = [path.shape[1] for path in paths for _ in path]
+    mask = np.zeros((len(lengths), n_nodes), dtype=bool)
+    mask[np.repeat(np.arange(len(lengths)), lengths), np.concatenate([path.reshape(-1) for path in paths])] = True
+    return mask
 
 
 def _on(device: torch.device, array: npt.NDArray[Any]) -> Tensor:

@@ -122,7 +122,7 @@ class EfficientNet(nn.Module):
     def features(self, pixels: Tensor) -> Tensor:
         """What is classified: (n_images, 3, H, W) -> (n_images, feature_dim)."""
         if pixels.device.type == "cpu" and len(pixels) > _IMAGES_PER_CHUNK:
-            return torch.cat([self.features(part) for part in pixels.split(_IMAGES_PER_CHUNK)])
+            return torch.cat([self.features(part) for part in torch.split(pixels, _IMAGES_PER_CHUNK)])
         x = self.stem(pixels.contiguous(memory_format=torch.channels_last), limit=6)
         for block in self.blocks:
             x = block(x)

@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zeroshot.errors import CheckpointError, HubError, MissingExtraError
@@ -125,6 +126,8 @@ class HfTextTower(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens: (n_texts, context) int64 -> (n_texts, dim), not normalised."""
         mask = tokens != self.pad_id
+        length = max(int((mask * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).max()), 1)
+        tokens, mask = tokens[:, :length], mask[:, :length]  # nobody looks at the padding behind the longest text
         out = self.transformer(input_ids=tokens, attention_mask=mask.long())
         embeddings: Tensor = self.proj(self._pool(out, mask.unsqueeze(-1)))
         return embeddings

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zeroshot.errors import DeviceError
@@ -27,8 +26,8 @@ from zeroshot.nets.transformer import Attention
 
 # Packed matrices pay for so many rows at most, and for towers of up to so many bytes.
 _FEW_ROWS, _LARGEST_COPY = 256, 1 << 29
-# Fewer channels than this take longer to quantise than to multiply.
-_MANY_CHANNELS = 64
+# Sizes of images that a convolution is kept for.
+_FORMS = 4
 # Rows that are quantised at once: they and their products stay in the processor's cache.
 _ROWS_PER_CHUNK = 512
 
@@ -42,10 +41,11 @@ class PackedMatrix:
     def __init__(self, weight: Tensor, bias: Tensor, rows: int) -> None:
         self.weight, self.bias, self.rows = weight, bias, rows
         self.packed: Tensor = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
+        self._version = _version(weight)
 
-    def takes(self, rows: int) -> bool:
-        """Whether it is packed for that many rows."""
-        return rows == self.rows
+    def takes(self, rows: int, weight: Tensor) -> bool:
+        """Whether it is packed for that many rows, and nobody has written to the weight since."""
+        return rows == self.rows and weight is self.weight and _version(weight) == self._version
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (rows, inputs) -> (rows, outputs)."""
@@ -59,7 +59,7 @@ def pack(tower: nn.Module, rows: int) -> None:
     Does nothing where it would not help, or again: on other devices than the CPU, in other precisions than float32, for
     towers without blocks of ours, for many rows, and for towers of which a copy is too much to ask.
     """
-    if rows > _FEW_ROWS or not torch.backends.mkl.is_available() or not hasattr(torch.ops.mkl, "_mkl_linear"):
+    if rows > _FEW_ROWS or not _has("mkl", "_mkl_linear"):
         return
     matrices = [(module, *module.matrix()) for module in _with_matrices(tower) if module.kept is None]
     if sum(weight.nbytes for _, weight, _ in matrices) > _LARGEST_COPY:
@@ -74,14 +74,18 @@ class FusedConvolution:
 
     def __init__(self, convolution: Conv2d) -> None:
         self.convolution = convolution
-        self._forms: dict[tuple[int, int], tuple[Tensor, list[list[int]]]] = {}  # by the size of the image
+        # By the size of the image, and the state of the weight.
+        self._forms: dict[tuple[int, int, int, int], tuple[Tensor, list[list[int]]]] = {}
 
     def __call__(self, x: Tensor, limit: float | None, add: Tensor | None) -> Tensor:
         """x: (n, C, H, W), channels last -> (n, C', H', W')."""
-        size = (x.shape[2], x.shape[3])
-        if size not in self._forms:
-            self._forms[size] = self._form(size)
-        weight, how = self._forms[size]
+        weight = self.convolution.weight
+        key = (x.shape[2], x.shape[3], id(weight), _version(weight))
+        if key not in self._forms:
+            if len(self._forms) >= _FORMS:
+                self._forms.clear()
+            self._forms[key] = self._form(key[:2])
+        weight, how = self._forms[key]
         bias, groups = self.convolution.bias, self.convolution.groups
         y: Tensor
         if add is None:
@@ -106,7 +110,7 @@ class FusedConvolution:
 
 def fuse(tower: nn.Module) -> None:
     """Let the convolutions of a tower compute what comes behind them along: on the CPU, in float32."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+    if not _has("mkldnn", "_convolution_pointwise"):
         return
     for module in tower.modules():
         if isinstance(module, Conv2d) and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
@@ -133,8 +137,8 @@ class Int8Matrix:
         self.bias = torch.zeros_like(scales) if bias is None else bias
         self.middle = torch.full((1, 1), 128.5)  # of a byte, and a half, with which cutting off is rounding
 
-    def takes(self, rows: int) -> bool:
-        """Any number of rows."""
+    def takes(self, rows: int, weight: Tensor) -> bool:
+        """Any number of rows; the weight is gone."""
         return True
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -154,30 +158,18 @@ class Int8Matrix:
         return torch.addcmul(self.bias, sums, peaks, out=sums if out is None else out)
 
 
-class Int8Convolution:
-    """A convolution of single pixels as the matrix that it is, in 8 bits; each pixel has a scale of its own."""
-
-    def __init__(self, convolution: Conv2d) -> None:
-        self.matrix = Int8Matrix(convolution.weight.flatten(1), convolution.bias)
-
-    def __call__(self, x: Tensor, limit: float | None, add: Tensor | None) -> Tensor:
-        """x: (n, C, H, W) -> (n, C', H, W), channels last."""
-        pixels = x.permute(0, 2, 3, 1)  # (n, H, W, C)
-        y = self.matrix(pixels.reshape(-1, x.shape[1]))
-        return finish(y.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2), limit, add)
-
-
 def quantize(tower: nn.Module) -> None:
-    """Keep the matrices of a tower's blocks in 8 bits, and its convolutions of single pixels with many channels.
+    """Keep the matrices of a tower's blocks in 8 bits.
 
-    Everything else stays in float32: the patches, embeddings, norms, attention itself, and the projection.
+    Everything else stays in float32: patches, embeddings, norms, attention itself, the projection; and convolutions,
+    which gain no time from it (`mini`'s took a fifth longer, and named another class for 1 of 32 pictures).
 
     Raises
     ------
     DeviceError
         If this torch multiplies no 8-bit matrices.
     """
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+    if not (_has("mkldnn", "_convolution_pointwise") and hasattr(torch.ops.onednn, "qlinear_pointwise")):
         raise DeviceError(
             f"torch {torch.__version__} multiplies no 8-bit matrices on this processor; expected torch 2.6 or newer on "
             "x86; other values of dtype run everywhere"
@@ -185,9 +177,6 @@ def quantize(tower: nn.Module) -> None:
     for module in _with_matrices(tower):
         module.kept = Int8Matrix(*module.matrix())
         module.drop_matrix()
-    for module in tower.modules():
-        if isinstance(module, Conv2d) and module.kernel_size == (1, 1) and module.in_channels >= _MANY_CHANNELS:
-            module.kept = Int8Convolution(module)
 
 
 def _multiply_bytes(x: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
@@ -209,6 +198,17 @@ def _levels() -> int:
     largest = torch.full((size, size), 255, dtype=torch.uint8)
     sums = _multiply_bytes(largest, packed, torch.ones(size), torch.zeros(size, dtype=torch.int32))
     return 127 if int(sums[0, 0]) == size * 127 * 127 else 63
+
+
+def _version(weight: Tensor) -> int:
+    """Return how often a tensor was written to; one that was made for inference alone cannot be."""
+    return -1 if weight.is_inference() else weight._version
+
+
+def _has(library: str, operator: str) -> bool:
+    """Whether this torch was built with a library, and has an operator of it."""
+    available: bool = getattr(torch.backends, library).is_available()
+    return available and hasattr(getattr(torch.ops, library), operator)
 
 
 def _with_matrices(tower: nn.Module) -> Iterator[Linear | Attention]:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 class KeptMatrix(Protocol):
     """A matrix with its bias, in a form that multiplies faster than a tensor does."""
 
-    def takes(self, rows: int) -> bool:
-        """Whether it is meant for that many rows."""
+    def takes(self, rows: int, weight: Tensor) -> bool:
+        """Whether it is meant for that many rows, and still what the weight is."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, kept: KeptMatrix | No
     """Multiply the rows of x by a matrix: (..., inputs) -> (..., outputs)."""
     if kept is not None:
         rows = x.reshape(-1, x.shape[-1])
-        if kept.takes(len(rows)):
+        if kept.takes(len(rows), weight):
             return kept(rows).view(*x.shape[:-1], -1)
     return F.linear(x, weight, bias)
 
@@ -80,7 +80,7 @@ class Conv2d(nn.Conv2d):
         if self.kept is not None:
             return self.kept(x, limit, add)
         weight, padding = self.shaped((x.shape[2], x.shape[3]))
-        y = F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        y = F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
         return finish(y, limit, add)
 
     def shaped(self, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
