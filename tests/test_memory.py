@@ -114,13 +114,19 @@ def measure(root: Path) -> dict[str, dict[str, int]]:
 
     def use(model: Path | str, dtype: Any = "float32") -> Any:
         encoder = zeroshot.load(model, device="cpu", dtype=dtype)
+        encoder.encode_images([picture, picture])  # for one alone, and for a few texts, matrices are packed: a copy
+        encoder.encode_texts([f"{number} photos of {number} things." for number in range(20)])
+        return encoder
+
+    def use_one(model: Path | str) -> Any:
+        encoder = zeroshot.load(model, device="cpu")
         encoder.encode_images(picture)
-        encoder.encode_texts(["a photo of a cat.", "a photo of a dog."])
+        encoder.encode_texts(["a photo of a cat."])
         return encoder
 
     def classify(model: Path | str) -> Any:
         classifier = zeroshot.Classifier(["cat", "dog"], model=model, device="cpu")
-        classifier(picture)
+        classifier([picture, picture])
         return classifier
 
     def memory() -> dict[str, int]:
@@ -152,6 +158,7 @@ def measure(root: Path) -> dict[str, dict[str, int]]:
     for folder in ("safetensors", "archive", "transformers"):
         for dtype in ("float32", "float16"):
             cases[f"{folder} {dtype}"] = partial(use, root / folder, dtype)
+    cases["one image"] = partial(use_one, root / "safetensors")
     classify(root / "safetensors")  # its head is cached now
     cases["a cached head"] = partial(classify, root / "safetensors")
     return {name: cost(case) for name, case in cases.items()}
@@ -190,6 +197,13 @@ def test_a_checkpoint_takes_the_memory_of_one_copy(measured: tuple[int, Any], fo
 @pytest.mark.parametrize("folder", ["safetensors", "archive"])
 def test_weights_that_are_as_they_are_needed_are_not_copied(measured: tuple[int, Any], folder: str) -> None:
     assert measured[1][f"{folder} float32"]["own"] < SLACK / 2
+
+
+def test_one_image_and_a_few_texts_take_another_copy_of_the_blocks(measured: tuple[int, Any]) -> None:
+    size, costs = measured
+    blocks = 2 * LAYERS * 12 * WIDTH * WIDTH * 4
+    assert blocks - SLACK / 4 < costs["one image"]["own"] < blocks + SLACK / 2
+    assert costs["one image"]["peak"] < size + blocks + SLACK
 
 
 def test_a_tower_that_is_not_used_is_not_read(measured: tuple[int, Any]) -> None:
