@@ -144,6 +144,7 @@ class ClipEncoder:
         self.logit_bias: float | None = checkpoint.logit_bias
         self.preprocess: Preprocess = checkpoint.preprocess
         self._compile = compile
+        self._singles = 0
         self._loading = threading.RLock()
 
     def __repr__(self) -> str:
@@ -333,12 +334,25 @@ class ClipEncoder:
     def _in_batches(self, encode: Callable[[Any], Tensor], dim: int, images: Any, batch_size: int) -> Tensor:
         check_positive("batch_size", batch_size)
         images = as_image_list(images)
+        if len(images) == 1:
+            self._expect_single_images()
         out = torch.empty(len(images), dim, dtype=torch.float32, device=self.device)
         with contextlib.closing(decode_in_order(self.preprocess, images)) as pixels:
             for start in range(0, len(images), batch_size):
                 batch = list(itertools.islice(pixels, batch_size))
                 out[start : start + len(batch)] = encode(np.stack(batch))
         return out
+
+    def _expect_single_images(self) -> None:
+        """From the second image that comes alone on, keep the matrices as they multiply fastest for one.
+
+        Not from the first one: a process that classifies one image saves that copy. Never for the batches of a stream,
+        whose results are the same bytes whatever came before.
+        """
+        with self._loading:
+            self._singles += 1
+            if self._singles == 2 and not self._compile:
+                pack(self.vision, getattr(self._checkpoint.vision, "positions", 0))
 
     def encode_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
         """Embed images that are preprocessed already, in one batch.
@@ -375,10 +389,6 @@ class ClipEncoder:
 
     def _prepare(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
         batch = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
-        if len(batch) == 1 and not self._compile:
-            # By the number of images alone, never by how often it came: the same image has the same embedding.
-            with self._loading:
-                pack(self.vision, getattr(self._checkpoint.vision, "positions", 0))
         return batch.to(device=self.device, dtype=self._stored_dtype, non_blocking=True)
 
 
