@@ -7,7 +7,8 @@ The first form gives images per second of decoding alone (the stream's threads),
 torch's threads) and of the stream. Two bounds: the slower of the two parts, which is the right one where each has a
 processor of its own, as with a network on a GPU; and one after the other, 1 / (1/decoding + 1/encoding), which is all
 that can be had where both need the same cores. Each round runs all of them once, in turn; the table gives medians,
-also of processor time, which other work on the machine disturbs less.
+also of processor time, which other work on the machine disturbs less. Then rows of results are written to a table, as
+`zeroshot classify --out results.parquet` does: `examples/large_jobs/sizing.py` wants the rates of all three.
 
 The second form goes through a folder of that many odd files, one in twenty of them broken, and one of a tenth as many,
 each in a process of its own, and compares the peaks of memory: once with `embed_stream` and a stand-in for a network,
@@ -37,7 +38,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 import zeroshot
+from zeroshot import jobs
+from zeroshot.classifier import Match
 from zeroshot.image import Preprocess
+from zeroshot.results import Results
 from zeroshot.stream import embed_stream
 from zeroshot.threads import usable_cpus
 
@@ -106,6 +110,29 @@ def throughput(options: argparse.Namespace) -> None:
     print(f"| stream | {streamed:.1f} | {costs[2]:.1f} |")
     slower = min(decoding, encoding)
     print(f"\nstream / slower part {streamed / slower:.2f}, stream / one after the other {streamed / shared:.2f}")
+    rate, size = writing()
+    print(f"writing: {rate:,.0f} rows a second of {size:.0f} bytes, five classes in each")
+
+
+def writing(count: int = 65_536) -> tuple[float, float]:
+    """Write rows of results to a table; return how many a second, and the bytes of one."""
+    rng = np.random.default_rng(0)
+    scores = np.sort(rng.dirichlet(np.full(6, 0.5), size=count).astype(np.float32), axis=1)[:, :0:-1].tolist()
+    rows = []
+    for number in range(count):
+        source = f"s3://bucket/photographs/2024/{number // 1000:06d}/{rng.integers(2**63):016x}.jpg"
+        places = rng.integers(1000, size=5).tolist()
+        top = [Match(f"class {i}", p, i)._asdict() for i, p in zip(places, scores[number], strict=True)]
+        rows.append({"source": source, **top[0], "top": top, "error": None, "message": None})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "results.parquet")
+        start = time.perf_counter()
+        results = Results(path, jobs._results_format(path, 5), {"task": "benchmark"})
+        results.begin()
+        for first in range(0, count, jobs._ROWS_PER_PART):
+            results.append(rows[first : first + jobs._ROWS_PER_PART])
+        results.finish()
+        return count / (time.perf_counter() - start), path.stat().st_size / count
 
 
 class Mosaic:
