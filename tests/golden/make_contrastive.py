@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 import torch
-from open_clip.loss import ClipLoss
 
 FOLDER = Path(__file__).resolve().parent
 # Pairs, dimensions, temperature: as it starts, as it ends, and a batch of one, whose loss is 0.
@@ -39,6 +38,8 @@ def features(case: str) -> dict[str, torch.Tensor]:
 def compute(case: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Return what goes in and what comes out: logits, loss, and the gradients of the loss."""
     given = {name: tensor.to(dtype).requires_grad_() for name, tensor in features(case).items()}
+    from open_clip.loss import ClipLoss
+
     criterion = ClipLoss()
     scale = given["log_scale"].exp()
     logits, _ = criterion.get_logits(given["images"], given["texts"], scale)
