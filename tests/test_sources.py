@@ -481,9 +481,7 @@ def remote() -> Any:
     system = fsspec.filesystem("memory")
     for number, name in enumerate(["b.png", "a.png", "sub/c.png", "sub/notes.txt"]):
         system.pipe(f"/bucket/photos/{name}", png(number))
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
+    return system
 
 
 def test_folders_and_patterns_elsewhere(remote: Any) -> None:
