@@ -20,7 +20,7 @@ PACKAGE = Path(zeroshot.__file__).parent
 
 # Bottom to top; a module imports from lower levels only. Modules of one level do not know each other.
 LEVELS = [
-    {"errors", "threads"},
+    {"errors", "threads", "lanes"},
     {"cache", "files", "article", "formats", "metrics", "weights"},
     {"prompts", "tokenizer", "image", "results", "figures"},
     {"nets", "lint", "gallery", "matching", "tokenizer_file", "shifts", "adapters"},

@@ -23,6 +23,7 @@ from zeroshot.cache import file_digest, file_stamps
 from zeroshot.checkpoints import Checkpoint, read_checkpoint
 from zeroshot.errors import CheckpointError, DeviceError, OptionError, check_positive
 from zeroshot.image import Preprocess, as_image_list
+from zeroshot.lanes import in_lanes
 from zeroshot.nets.kept import pack, quantize
 from zeroshot.nets.text import TextTower
 from zeroshot.registry import DEFAULT_MODEL, locate
@@ -367,8 +368,8 @@ class ClipEncoder:
         Tensor of shape (n_images, dim), float32
             L2-normalised, on `device`.
         """
-        with torch.inference_mode():
-            return _normalize(self.vision(self._prepare(pixels)))
+        vision = self.vision
+        return self._through(lambda batch: _normalize(vision(batch)), pixels)
 
     def features_of_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
         """Compute features of images that are preprocessed already, in one batch.
@@ -383,13 +384,18 @@ class ClipEncoder:
         Tensor of shape (n_images, feature_dim), float32
             As those of `encode_features`.
         """
-        with torch.inference_mode():
-            features: Tensor = self.vision.features(self._prepare(pixels))  # type: ignore[operator]
-            return features.float()
+        vision = self.vision
+        return self._through(lambda batch: vision.features(batch).float(), pixels)  # type: ignore[operator]
 
-    def _prepare(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
+    def _through(self, tower: Callable[[Tensor], Tensor], pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
+        def encode(batch: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return tower(batch.to(device=self.device, dtype=self._stored_dtype, non_blocking=True))
+
         batch = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
-        return batch.to(device=self.device, dtype=self._stored_dtype, non_blocking=True)
+        if self.device.type == "cpu" and batch.device.type == "cpu" and not self._compile:
+            return in_lanes(encode, batch)
+        return encode(batch)
 
 
 def _lengths(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

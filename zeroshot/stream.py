@@ -4,7 +4,7 @@ Three kinds of threads share the work::
 
     the caller's      reads the iterable, hands out the results
     decoding          read, decode, resize and normalise one image at a time
-    encoding          one for each encoder: waits for the images of a batch, puts them together, runs the network
+    encoding          two for each encoder: wait for the images of a batch, put them together, run the network
 
 The caller's thread runs ahead of the results by a few batches and no more, so memory does not depend on how many images
 there are. What is wrong with one image becomes the result of that image; its neighbours never notice.
@@ -32,6 +32,7 @@ from torch import Tensor
 from zeroshot.encoder import Encoder, check_encoder
 from zeroshot.errors import ImageError, InputTypeError, OptionError, ZeroShotError, check_positive
 from zeroshot.image import iter_images, open_image
+from zeroshot.lanes import LEAST_SHARED
 from zeroshot.threads import usable_cpus
 
 OnError = Literal["report", "skip", "raise"]
@@ -277,7 +278,7 @@ def _run(
 ) -> Generator[EmbeddedBatch, None, None]:
     Image.init()  # Pillow looks for its formats when it first needs them; threads that do so at once can miss some
     decode = encoders[0].preprocess if isinstance(encoders[0], PixelEncoder) else open_image
-    lanes = [_Lane(encoder, batch_size) for encoder in encoders for _ in range(_threads_for(encoder))]
+    lanes = [_Lane(encoder, batch_size) for encoder in encoders for _ in range(_threads_for(encoder, batch_size))]
     free: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
     for lane in lanes:
         free.put(lane)
@@ -310,9 +311,10 @@ def _run(
         raise failure
 
 
-def _threads_for(encoder: Encoder) -> int:
-    """Two for a GPU, so that one batch is copied there while another is computed."""
-    return 2 if isinstance(encoder, PixelEncoder) and encoder.device.type == "cuda" else 1
+def _threads_for(encoder: Encoder, batch_size: int) -> int:
+    """Two where a core or the GPU would wait otherwise, between one batch and the next."""
+    shared = encoder.device.type != "cpu" or batch_size >= LEAST_SHARED
+    return 2 if isinstance(encoder, PixelEncoder) and shared else 1
 
 
 @contextlib.contextmanager

@@ -81,11 +81,12 @@ class FusedConvolution:
         """x: (n, C, H, W), channels last -> (n, C', H', W')."""
         weight = self.convolution.weight
         key = (x.shape[2], x.shape[3], id(weight), _version(weight))
-        if key not in self._forms:
+        form = self._forms.get(key)
+        if form is None:  # several threads may find that at once: each makes the same form
             if len(self._forms) >= _FORMS:
                 self._forms.clear()
-            self._forms[key] = self._form(key[:2])
-        weight, how = self._forms[key]
+            form = self._forms[key] = self._form(key[:2])
+        weight, how = form
         bias, groups = self.convolution.bias, self.convolution.groups
         y: Tensor
         if add is None:
