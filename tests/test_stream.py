@@ -91,7 +91,9 @@ def shade(value: int) -> np.ndarray[Any, Any]:
 
 
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("zeroshot-")]
+    """Those of a stream; the lanes of `lanes.py` stay, as torch's own threads do."""
+    names = ("zeroshot-decode", "zeroshot-encode")
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(names)]
 
 
 def failing(error: BaseException) -> Callable[[], Any]:
