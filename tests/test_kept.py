@@ -149,7 +149,7 @@ def test_int8_of_zeros_and_of_more_rows_than_a_chunk(monkeypatch: pytest.MonkeyP
     matrix = kept.Int8Matrix(weight, bias)
     whole = matrix(x)
     assert torch.equal(whole[3], bias)
-    monkeypatch.setattr(kept, "_ROWS_PER_CHUNK", 7)
+    monkeypatch.setattr(kept, "_NUMBERS_AT_ONCE", 7 * x.shape[1])
     assert torch.equal(matrix(x), whole)
 
 
