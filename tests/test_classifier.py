@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zeroshot
-from zeroshot import Classifier, Prediction, build_head, classify
-from zeroshot.classifier import Match, as_encoder
+from zeroshot import Classifier, Match, Prediction, build_head, classify
+from zeroshot.classifier import as_encoder
 from zeroshot.clip import ClipEncoder
 from zeroshot.errors import (
     HeadError,

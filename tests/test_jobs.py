@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 import zeroshot
-from zeroshot import jobs
+from zeroshot import jobs, progress
 from zeroshot.embeddings import EMBEDDING_ENDINGS, Embeddings
 from zeroshot.errors import HeadError, ImageNotFoundError, MissingExtraError, OptionError
 from zeroshot.head import Head
@@ -574,7 +574,7 @@ def test_a_bar_is_for_terminals_only(
     images: list[str], fake: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(jobs.Sources, "count", None)  # counting would be in vain
-    monkeypatch.setattr(jobs, "tqdm", None)  # even one that shows nothing starts a thread
+    monkeypatch.setattr(progress, "tqdm", None)  # even one that shows nothing starts a thread
     embed_files(fake, SOURCES, "x.safetensors")
     assert capsys.readouterr() == ("", "")
 

@@ -18,7 +18,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroshot.classifier import Prediction
 from zeroshot.errors import InputTypeError, OptionError
 from zeroshot.metrics import (
     Confusion,
@@ -36,6 +35,7 @@ from zeroshot.metrics import (
     roc_auc,
     voc2007_mean_average_precision,
 )
+from zeroshot.prediction import Prediction
 
 Array = npt.NDArray[Any]
 Problem = tuple[Array, Array]

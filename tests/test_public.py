@@ -21,10 +21,10 @@ PACKAGE = Path(zeroshot.__file__).parent
 # Bottom to top; a module imports from lower levels only. Modules of one level do not know each other.
 LEVELS = [
     {"errors", "threads", "lanes"},
-    {"cache", "files", "article", "formats", "metrics", "weights"},
-    {"prompts", "tokenizer", "image", "results", "figures"},
-    {"nets", "lint", "gallery", "matching", "tokenizer_file", "shifts", "adapters"},
-    {"encoder", "prefix", "layouts"},
+    {"cache", "files", "article", "formats", "metrics", "weights", "display"},
+    {"prompts", "tokenizer", "image", "results", "figures", "progress"},
+    {"nets", "lint", "gallery", "matching", "tokenizer_file", "shifts", "adapters", "pictures"},
+    {"encoder", "prediction", "prefix", "layouts"},
     {"checkpoints", "registry", "stream", "robustness"},
     {"clip", "sources", "embeddings", "corruptions"},
     {"head", "labelled"},

@@ -28,9 +28,9 @@ from torch import Tensor
 import zeroshot.stream
 from zeroshot import Classifier
 from zeroshot.checkpoints import Checkpoint
-from zeroshot.classifier import Outcome
 from zeroshot.clip import ClipEncoder
 from zeroshot.errors import ImageError, ImageNotFoundError, InputTypeError, OptionError, ZeroShotError
+from zeroshot.prediction import Outcome
 from zeroshot.stream import Embedded, Item, decode_in_order, embed_stream
 
 LABELS = ["cat", "dog", "aardvark"]

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from zeroshot import metrics as metrics
     from zeroshot import tokenizer as tokenizer
     from zeroshot.classifier import Classifier as Classifier
-    from zeroshot.classifier import Match as Match
-    from zeroshot.classifier import Prediction as Prediction
     from zeroshot.classifier import classify as classify
     from zeroshot.clip import load as load
     from zeroshot.encoder import Encoder as Encoder
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     from zeroshot.evaluation import evaluate as evaluate
     from zeroshot.head import Head as Head
     from zeroshot.head import build_head as build_head
+    from zeroshot.prediction import Match as Match
+    from zeroshot.prediction import Prediction as Prediction
     from zeroshot.probe import fit_probe as fit_probe
     from zeroshot.prompts import PromptSet as PromptSet
     from zeroshot.prompts import available_prompts as available_prompts
@@ -39,8 +39,8 @@ _HOME = {
     "Classifier": "zeroshot.classifier",
     "Encoder": "zeroshot.encoder",
     "Head": "zeroshot.head",
-    "Match": "zeroshot.classifier",
-    "Prediction": "zeroshot.classifier",
+    "Match": "zeroshot.prediction",
+    "Prediction": "zeroshot.prediction",
     "PromptSet": "zeroshot.prompts",
     "ZeroShotError": "zeroshot.errors",
     "available_models": "zeroshot.registry",

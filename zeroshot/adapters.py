@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from zeroshot import display
 from zeroshot.errors import CheckpointError, DeviceError, InputTypeError, MissingExtraError, OptionError, check_positive
 from zeroshot.image import as_image_list, open_image
 
@@ -76,6 +77,13 @@ class AdaptedEncoder:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {self.dim}-d on {self.device}>"
+
+    def _repr_html_(self) -> str:
+        """What it is, for notebooks."""
+        scale = f"{self.logit_scale:.4g}" + ("" if self.logit_bias is None else f", bias {self.logit_bias:.4g}")
+        rows = [("embeddings", f"{self.dim}-d"), ("logit scale", scale), ("runs on", self.device)]
+        rows += [("texts", "none: images only")] if self._facts.encode_texts is None else []
+        return display.page(display.title(type(self).__name__, self.name), display.facts(rows))
 
     @cached_property
     def fingerprint(self) -> str:

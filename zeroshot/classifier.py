@@ -2,178 +2,36 @@
 
 from __future__ import annotations
 
-import html
 import inspect
 import itertools
 import os
-import shutil
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from zeroshot import display
 from zeroshot.cache import file_stamps
 from zeroshot.clip import ClipEncoder, Precision, load
 from zeroshot.encoder import Encoder, FeatureEncoder, check_encoder, feature_encoder
-from zeroshot.errors import CheckpointError, HeadError, OptionError, ZeroShotError, check_positive
+from zeroshot.errors import CheckpointError, HeadError, OptionError, check_positive
 from zeroshot.files import find_weights
 from zeroshot.head import Head, build_head
 from zeroshot.image import ImageLike, is_single_image, iter_images
+from zeroshot.pictures import hold
+from zeroshot.prediction import DEFAULT_TOP_K, Outcome, Prediction, Predictions
 from zeroshot.prompts import Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, parse_labels
 from zeroshot.registry import DEFAULT_MODEL, is_known
 from zeroshot.stream import EmbeddedBatch, OnError, each_result, embed_batches
 
-DEFAULT_TOP_K = 5
-NONE = "(none of these)"
 # Numbers that scoring holds at once, of each intermediate result: 16 MB, whatever the number of classes and images.
 _SCORES_PER_BLOCK = 1 << 22
 ModelLike: TypeAlias = "str | os.PathLike[str] | Encoder"
-
-
-class Match(NamedTuple):
-    """One class of a prediction: its name, its probability in [0, 1], and its position among the labels."""
-
-    label: str
-    score: float
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for on a result
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the classifier says of one image.
-
-    Attributes
-    ----------
-    label : str or None
-        Name of the most probable class; None if its probability is below `threshold`, or if the background is more
-        probable.
-    score : float
-        Probability of the most probable class, in [0, 1].
-    index : int or None
-        Position of `label` among `labels`, which tells classes of the same name apart; None where `label` is.
-    probabilities : ndarray of shape (n_classes,), float32
-        In the order of `labels`. They sum to 1, together with `background`; for several labels at once (`multi_label`)
-        each stands for itself.
-    labels : tuple of str
-    top_k : int
-        How many classes `top` gives when it is not told, and how many are printed.
-    threshold : float
-        Probability below which there is no label, in [0, 1].
-    background : float
-        Probability that the image shows none of the labels, in [0, 1]; 0 without background classes.
-    multi_label : bool
-        Whether the probabilities are independent of each other.
-    """
-
-    probabilities: npt.NDArray[np.float32]
-    labels: tuple[str, ...]
-    top_k: int = DEFAULT_TOP_K
-    threshold: float = 0.0
-    background: float = 0.0
-    multi_label: bool = False
-    index: int | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        if not np.isfinite(self.probabilities).all():
-            raise HeadError(
-                "the probabilities are not finite: the weights hold NaN, or their numbers are too large for the dtype. "
-                "Try dtype='float32' or 'bfloat16'"
-            )
-        none = self.score < self.threshold or self.background > self.score
-        object.__setattr__(self, "index", None if none else int(self.probabilities.argmax()))
-
-    @property
-    def label(self) -> str | None:
-        """Name of the most probable class, or None if nothing is probable enough."""
-        return None if self.index is None else self.labels[self.index]
-
-    @property
-    def score(self) -> float:
-        """Probability of the most probable class, in [0, 1]."""
-        return float(self.probabilities.max())
-
-    def above(self, threshold: float | None = None) -> list[Match]:
-        """Return all classes with at least this probability (by default `threshold`), the most probable first."""
-        limit = self.threshold if threshold is None else threshold
-        return [match for match in self.top(len(self.labels)) if match.score >= limit]
-
-    def top(self, k: int | None = None) -> list[Match]:
-        """Return the `k` most probable classes, the most probable first; of equal ones, the earlier label first.
-
-        Raises
-        ------
-        OptionError
-            If `k` is below 1.
-        """
-        k = check_positive("top_k", self.top_k if k is None else k)
-        count = len(self.probabilities)
-        k = min(k, count)
-        order = np.argpartition(-self.probabilities, k - 1)[:k] if k < count else np.arange(count)
-        threshold = self.probabilities[order].min()
-        order = np.flatnonzero(self.probabilities >= threshold)  # ties at the edge, in the order of the labels
-        order = order[np.argsort(-self.probabilities[order], kind="stable")][:k]
-        return [Match(self.labels[i], float(self.probabilities[i]), int(i)) for i in order]
-
-    def __repr__(self) -> str:
-        matches = self.top()[0 if self.label is None else 1 :]
-        others = ", ".join(f"{match.label} {match.score:.1%}" for match in matches)
-        first = "None" if self.label is None else f"{self.label!r}, {self.score:.1%}"
-        return f"Prediction({first}{'; ' + others if others else ''})"
-
-    def __str__(self) -> str:
-        """A table with bars, for `print`."""
-        matches = self.top()
-        room = max(shutil.get_terminal_size((80, 24)).columns - 32, 10)
-        rows = [(match.label, match.score) for match in matches]
-        if self.label is None:
-            rows.insert(0, (NONE, self.background))
-        names = [name if len(name) <= room else name[: room - 1] + "…" for name, _ in rows]
-        width = max(map(len, names))
-        return "\n".join(
-            f"{name:<{width}}  {score:>6.1%}  {_bar(score, 20)}".rstrip()
-            for name, (_, score) in zip(names, rows, strict=True)
-        )
-
-    def _repr_html_(self) -> str:
-        """A bar chart, for notebooks; in colours that hold on light and dark."""
-        rows = "".join(
-            "<tr>"
-            f'<td style="text-align:right;padding:1px 8px">{html.escape(m.label)}</td>'
-            '<td style="width:240px;padding:1px 0"><div style="height:12px;border-radius:2px;background:#4c8bf5;'
-            f'width:{max(m.score * 100, 0.5):.1f}%"></div></td>'
-            f'<td style="text-align:right;padding:1px 8px">{m.score:.1%}</td>'
-            "</tr>"
-            for m in self.top()
-        )
-        if self.label is None:
-            rows = f'<tr><td style="text-align:right;padding:1px 8px"><i>{NONE}</i></td></tr>{rows}'
-        return f'<table style="border-collapse:collapse;font-size:13px">{rows}</table>'
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """One image of a stream: its prediction, or why there is none.
-
-    Attributes
-    ----------
-    index : int
-        Its position in the iterable, from 0.
-    source : Any
-        What the iterable gave; of an `Item`, its source.
-    prediction : Prediction or None
-    error : ZeroShotError or None
-    """
-
-    index: int
-    source: Any
-    prediction: Prediction | None
-    error: ZeroShotError | None
 
 
 class Classifier:
@@ -280,6 +138,25 @@ class Classifier:
         shown = ", ".join(self.labels[:4]) + (", …" if len(self.labels) > 4 else "")
         return f"<Classifier: {len(self.labels)} classes ({shown}) with {self.encoder!r}>"
 
+    def _repr_html_(self) -> str:
+        """What it tells apart, and by what, for notebooks."""
+        encoder, head = self.encoder, self.head
+        precision = str(getattr(encoder, "dtype", "")).removeprefix("torch.")
+        return display.page(
+            display.title("Classifier", display.plural(len(self.labels), "class")),
+            display.words(self.labels),
+            display.facts(
+                [
+                    ("model", encoder.name),
+                    ("runs", f"in {precision} on {encoder.device}" if precision else f"on {encoder.device}"),
+                    ("head by", head.origin),
+                    ("templates", display.lines(head.templates)),
+                    ("background", display.plural(head.background, "class") if head.background else ""),
+                    ("scores", "each label by itself" if self.multi_label else ""),
+                ]
+            ),
+        )
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names, in the order of the columns of `predict_proba`."""
@@ -292,11 +169,11 @@ class Classifier:
     @overload
     def __call__(
         self, images: Iterable[ImageLike], *, top_k: int = ..., threshold: float = ..., batch_size: int = ...
-    ) -> list[Prediction]: ...
+    ) -> Predictions: ...
 
     def __call__(
         self, images: Any, *, top_k: int = DEFAULT_TOP_K, threshold: float = 0.0, batch_size: int = 32
-    ) -> Prediction | list[Prediction]:
+    ) -> Prediction | Predictions:
         """Classify one image, or several in order.
 
         Parameters
@@ -312,8 +189,8 @@ class Classifier:
 
         Returns
         -------
-        Prediction, or list of Prediction
-            One for one image, a list for a collection.
+        Prediction, or Predictions
+            One for one image, for a collection a list of them, which a notebook shows as a grid.
 
         Raises
         ------
@@ -321,9 +198,10 @@ class Classifier:
             If an image cannot be decoded; the message names it.
         """
         _check_display(top_k, threshold)
-        blocks = self._probabilities(images, batch_size)
-        predictions = [one for rows in blocks for one in self._predictions(rows, top_k, threshold)]
-        return predictions[0] if is_single_image(images) else predictions
+        found = Predictions()
+        for some, rows in self._probabilities(images, batch_size):
+            found += self._predictions(rows, top_k, threshold, some)
+        return found[0] if is_single_image(images) else found
 
     def stream(
         self,
@@ -423,26 +301,32 @@ class Classifier:
             Columns in the order of `labels`; each row sums to 1, less what the background classes take. With
             `multi_label` each column stands for itself. A single image gives one row.
         """
-        parts = list(self._probabilities(images, batch_size))
+        parts = [rows for _, rows in self._probabilities(images, batch_size)]
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
 
-    def _probabilities(self, images: Any, batch_size: int) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield the probabilities of some images after the other, each (n_images, n_classes)."""
+    def _probabilities(self, images: Any, batch_size: int) -> Iterator[tuple[list[Any], npt.NDArray[np.float32]]]:
+        """Yield some images after the other with their probabilities, (n_images, n_classes)."""
         batches = _batches(iter_images(images), check_positive("batch_size", batch_size))
         # Not every encoder of somebody's own knows batches; it gets no more than one at a time anyway.
         sized = "batch_size" in inspect.signature(self.encoder.encode_images).parameters
         options = {"batch_size": batch_size} if sized else {}
         for batch in batches:
-            yield from self._score(self.encoder.encode_images(batch, **options))
+            start = 0
+            for rows in self._score(self.encoder.encode_images(batch, **options)):
+                yield batch[start : start + len(rows)], rows
+                start += len(rows)
 
-    def _predictions(self, rows: npt.NDArray[np.float32], top_k: int, threshold: float) -> list[Prediction]:
+    def _predictions(
+        self, rows: npt.NDArray[np.float32], top_k: int, threshold: float, images: Sequence[Any] | None = None
+    ) -> list[Prediction]:
         background = 1 - rows.sum(axis=1) if self.head.background else np.zeros(len(rows))
+        shown = itertools.repeat(None, len(rows)) if images is None else map(hold, images)
         # A row of its own for each: one prediction that is kept does not keep those of its neighbours.
         return [
-            Prediction(row.copy(), self.labels, top_k, threshold, float(rest), self.multi_label)
-            for row, rest in zip(rows, background.clip(min=0), strict=True)
+            Prediction(row.copy(), self.labels, top_k, threshold, float(rest), self.multi_label, image)
+            for row, rest, image in zip(rows, background.clip(min=0), shown, strict=True)
         ]
 
     def _score(self, embeddings: Tensor) -> Iterator[npt.NDArray[np.float32]]:
@@ -482,7 +366,7 @@ def classify(
     device: str | torch.device | None = ...,
     dtype: Precision | torch.dtype = ...,
     approximate: bool = ...,
-) -> list[Prediction]: ...
+) -> Predictions: ...
 
 
 def classify(
@@ -498,7 +382,7 @@ def classify(
     device: str | torch.device | None = None,
     dtype: Precision | torch.dtype = "float32",
     approximate: bool = False,
-) -> Prediction | list[Prediction]:
+) -> Prediction | Predictions:
     """Classify images by naming the classes.
 
     The encoder and the head are kept for the next call, so calling it in a loop costs no more than a `Classifier`.
@@ -518,8 +402,8 @@ def classify(
 
     Returns
     -------
-    Prediction, or list of Prediction
-        One for one image, a list for a collection, in order.
+    Prediction, or Predictions
+        One for one image, for a collection a list of them in order, which a notebook shows as a grid.
 
     Raises
     ------
@@ -533,7 +417,7 @@ def classify(
     """
     check_positive("top_k", top_k)
     classifier = _classifier(labels, model, prompts, background, multi_label, device, dtype, approximate)
-    predictions: Prediction | list[Prediction] = classifier(images, top_k=top_k, threshold=threshold)
+    predictions: Prediction | Predictions = classifier(images, top_k=top_k, threshold=threshold)
     return predictions
 
 
@@ -690,9 +574,3 @@ def _check_multi_label(head: Head, multi_label: bool) -> bool:
     if multi_label and head.background:
         raise OptionError("multi_label and background were both given; with independent scores use a threshold instead")
     return multi_label
-
-
-def _bar(share: float, width: int) -> str:
-    """A bar of block characters, to an eighth of a character."""
-    eighths = round(share * width * 8)
-    return "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")

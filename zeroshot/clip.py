@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zeroshot import prefix
+from zeroshot import display, prefix
 from zeroshot.cache import file_digest, file_stamps
 from zeroshot.checkpoints import Checkpoint, read_checkpoint
 from zeroshot.errors import CheckpointError, DeviceError, OptionError, check_positive
@@ -151,6 +151,24 @@ class ClipEncoder:
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         return f"<ClipEncoder {self.name!r}: {self.dim}-d, {self.preprocess.size[0]} px, {dtype} on {self.device}>"
+
+    def _repr_html_(self) -> str:
+        """What it is, for notebooks; nothing is loaded for it."""
+        images = self.preprocess
+        scale = f"{self.logit_scale:.4g}" + ("" if self.logit_bias is None else f", bias {self.logit_bias:.4g}")
+        resize = f"{images.resize_mode}, {images.interpolation}" + (", approximate" if images.approximate else "")
+        return display.page(
+            display.title("Encoder", self.name),
+            display.facts(
+                [
+                    ("embeddings", f"{self.dim}-d"),
+                    ("images", f"{images.size[0]} × {images.size[1]} pixels ({resize})"),
+                    ("texts", f"up to {self.context} tokens"),
+                    ("logit scale", scale),
+                    ("runs", f"in {str(self.dtype).removeprefix('torch.')} on {self.device}"),
+                ]
+            ),
+        )
 
     @property
     def vision(self) -> nn.Module:

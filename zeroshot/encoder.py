@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
+from zeroshot import display
 from zeroshot.errors import InputTypeError
 
 MEMBERS = ("device", "dim", "encode_images", "encode_texts", "fingerprint", "logit_bias", "logit_scale", "name")
@@ -113,6 +114,10 @@ class FeatureEncoder:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.base!r}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("features", f"{self.dim}-d, not normalised"), ("runs on", self.device)]
+        return display.page(display.title("Features of", self.name), display.facts(rows))
 
     @property
     def name(self) -> str:

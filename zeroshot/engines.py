@@ -26,10 +26,11 @@ import numpy as np
 import torch
 
 from zeroshot.cache import file_stamps
-from zeroshot.classifier import Classifier, Outcome
+from zeroshot.classifier import Classifier
 from zeroshot.clip import Precision
 from zeroshot.errors import InputTypeError, OptionError, check_positive
 from zeroshot.head import Head
+from zeroshot.prediction import Outcome
 from zeroshot.stream import Item
 
 

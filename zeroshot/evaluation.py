@@ -7,6 +7,7 @@ measured. The mathematics is in `zeroshot.metrics`, the page in `zeroshot.report
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -22,16 +23,20 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 import torch
-from tqdm import tqdm
 
 import zeroshot.metrics as formulas
+from zeroshot import display
 from zeroshot.cache import write_atomically
 from zeroshot.classifier import Classifier, ModelLike
 from zeroshot.clip import Precision
+from zeroshot.display import printable
 from zeroshot.embeddings import Embeddings
 from zeroshot.encoder import is_approximate
 from zeroshot.errors import HeadError, ImageError, LabelError, OptionError, ZeroShotError, check_positive
+from zeroshot.figures import new_figure, plot_matrix
+from zeroshot.formats import import_pandas
 from zeroshot.head import Head
+from zeroshot.image import thumbnail
 from zeroshot.labelled import (
     LabelledBatch,
     LabelledImages,
@@ -44,13 +49,16 @@ from zeroshot.labelled import (
 )
 from zeroshot.matching import Match, Matching, match_classes, some_names
 from zeroshot.metrics import Confusion, Estimate, Ranked, estimate
+from zeroshot.progress import progress_bar
 from zeroshot.prompts import METRICS, Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, parse_labels
 from zeroshot.registry import DEFAULT_MODEL
-from zeroshot.report import Gallery, Picture, as_table, html_page, thumbnail
+from zeroshot.report import Gallery, Picture, html_page
 
 FORMAT = "zeroshot-evaluation/1"
 DATA = "data"  # as `labels`: the names that the data has
 _PICTURES, _CONFUSED, _EXAMPLES = 18, 12, 5
+_CLASSES_SHOWN = 30  # in a notebook
+_THUMBNAIL = 144  # pixels of the longer side of a picture
 # Metrics that need the score of every class, not only the order around the right one.
 _OF_SCORES: dict[str, Callable[[Any, Any], float]] = {
     "mean_average_precision": formulas.mean_average_precision,
@@ -206,11 +214,94 @@ class Evaluation:
             more = len(self.left_out) - _EXAMPLES
             lines += [f"and {more} more reasons"] if more > 0 else []
         room = max(shutil.get_terminal_size((120, 24)).columns, 40)
-        return "\n".join(line if len(line) <= room else f"{line[: room - 1]}…" for line in map(_printable, lines))
+        return "\n".join(line if len(line) <= room else f"{line[: room - 1]}…" for line in map(printable, lines))
 
     def _repr_html_(self) -> str:
-        """Tables of the metrics and the classes, for notebooks."""
-        return as_table(self.to_dict())
+        """The metrics with their intervals, confusions and what was not measured, for notebooks."""
+        first = self.metrics[self.metric]
+        names = [self.metric, *(name for name in self.metrics if name != self.metric)]
+        rows = [(METRICS[name], _percent(self.metrics[name]).split("  ")) for name in names]
+        pairs = [] if self.ranked is None else self.most_confused(5)
+        notes = [*self.notes]
+        notes += [f"failed: {one.message}" for one in self.failed[:_EXAMPLES]]
+        more = len(self.failed) - _EXAMPLES
+        notes += [f"and {more:,} more failed"] if more > 0 else []
+        notes += [f"{one.images:,} left out: {one.reason}" for one in self.left_out[:_EXAMPLES]]
+        more = len(self.left_out) - _EXAMPLES
+        notes += [f"and {more} more reasons"] if more > 0 else []
+        confused = [(self.labels[one.target], self.labels[one.predicted], f"{one.images:,}") for one in pairs]
+        worst = sorted((one for one in self.classes if one.recall is not None), key=lambda one: (one.recall, one.index))
+        return display.page(
+            display.title(f"{METRICS[self.metric]} {_percent(first).strip()}", self._about()),
+            display.table(
+                ["metric", "value", "interval"],
+                [(name, value.strip(), "".join(interval)) for name, (value, *interval) in rows],
+                numbers=(1, 2),
+            ),
+            display.table(["shows", "taken for", "images"], confused, numbers=(2,)) if confused else "",
+            display.details(
+                "Classes, the worst first",
+                display.bars(display.Bar(one.label, one.recall or 0, is_chosen=True) for one in worst[:_CLASSES_SHOWN]),
+            )
+            if worst
+            else "",
+            display.lines(notes, shown=len(notes), monospace=False) if notes else "",
+        )
+
+    def plot(self, *, classes: int = 24) -> Any:
+        """Draw the confusions: rows are what the images show, columns what they are taken for.
+
+        Parameters
+        ----------
+        classes : int
+            How many classes at most: where there are more, those that are most often confused, in their order.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        OptionError
+            If images show several classes, or `classes` is below 1.
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        shown = self._shown_classes(check_positive("classes", classes))
+        side = 2.2 + 0.34 * len(shown)
+        figure = new_figure(side, side)
+        names = [self.labels[index] for index in shown]
+        axes = figure.subplots()
+        plot_matrix(axes, self.confusion()[np.ix_(shown, shown)], names)
+        axes.set_title(f"{METRICS[self.metric]} {self.value:.1%}", fontsize=10)
+        return figure
+
+    def _shown_classes(self, most: int) -> list[int]:
+        if len(self.labels) <= most:
+            return list(range(len(self.labels)))
+        shown: list[int] = []
+        for pair in self.most_confused(most * most):
+            new = [index for index in dict.fromkeys((pair.target, pair.predicted)) if index not in shown]
+            if len(shown) + len(new) > most:
+                break
+            shown += new
+        rest = (index for index in range(len(self.labels)) if index not in set(shown))
+        return sorted([*shown, *itertools.islice(rest, most - len(shown))])
+
+    def to_frame(self) -> Any:
+        """Return a table of the classes.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each class, in the order of the labels; columns as `ClassResult` has them.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        return import_pandas().DataFrame([asdict(one) for one in self.classes])
 
     def _about(self) -> str:
         left_out = sum(one.images for one in self.left_out)
@@ -340,7 +431,7 @@ class Evaluation:
             if ordinal in ordinals:
                 try:
                     image = item.image() if callable(item.image) else item.image
-                    pictures[ordinals[ordinal]] = thumbnail(image)
+                    pictures[ordinals[ordinal]] = thumbnail(image, _THUMBNAIL)
                 except (ZeroShotError, OSError):
                     continue
                 if len(pictures) == len(wanted):
@@ -405,7 +496,7 @@ def evaluate(
     level, resamples, seed
         Of the intervals: `zeroshot.metrics.bootstrap_interval`.
     progress : bool
-        Show a progress bar on standard error if that is a terminal.
+        Show a progress bar in a terminal or a notebook.
 
     Returns
     -------
@@ -454,8 +545,7 @@ def evaluate(
         batches = embed_labelled(scorer.encoder, gathered.items(), batch_size=batch_size, workers=workers)
     else:
         batches = _kept_batches(kept, gathered)
-    shown = tqdm(unit="image", leave=False, disable=None if progress else True)
-    with shown, contextlib.closing(batches):
+    with progress_bar(unit="image", show=progress) as shown, contextlib.closing(batches):
         for batch in batches:
             gathered.add(batch, scorer.head)
             shown.update(len(batch.sources))
@@ -877,7 +967,3 @@ def _percent(one: Estimate) -> str:
     return (
         f"{one.value:>6.1%}" if np.isnan(one.low) else f"{one.value:>6.1%}  [{100 * one.low:.1f}, {100 * one.high:.1f}]"
     )
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in text)

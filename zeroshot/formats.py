@@ -149,3 +149,18 @@ def import_parquet() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtraError("parquet files need pyarrow: pip install 'zeroshot-clip[parquet]'") from error
     return pyarrow, pyarrow.parquet
+
+
+def import_pandas() -> Any:
+    """Return the module ``pandas``.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError("tables in memory need pandas: pip install 'zeroshot-clip[pandas]'") from error
+    return pandas

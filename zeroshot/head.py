@@ -7,8 +7,6 @@ prompts of a class is normalised again, and the result is the row of that class.
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import json
 import math
 import warnings
@@ -24,9 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zeroshot import display
 from zeroshot.cache import cache_folder, write_atomically
 from zeroshot.encoder import Encoder, check_encoder
 from zeroshot.errors import HeadError, InputTypeError, LabelError
+from zeroshot.progress import progress_bar
 from zeroshot.prompts import Labels, LabelsLike, PromptsLike, as_prompt_set, parse_labels
 
 FORMAT = "zeroshot-head/3"
@@ -111,6 +111,25 @@ class Head:
         origin = f", {self.origin}" if self.origin else ""
         heat = f", temperature {self.temperature:.3g}" if self.temperature != 1 else ""
         return f"<Head: {len(self.labels)} classes ({shown}), {kind}, for {self.model!r}{origin}{heat}>"
+
+    def _repr_html_(self) -> str:
+        """What it tells apart, and what it was made of, for notebooks."""
+        scale = f"{self.logit_scale:.4g}" + ("" if self.logit_bias is None else f", bias {self.logit_bias:.4g}")
+        return display.page(
+            display.title("Head", display.plural(len(self.labels), "class")),
+            display.words(self.labels),
+            display.facts(
+                [
+                    ("for", self.model),
+                    ("reads", f"{self.weight.shape[1]}-d {self.space}"),
+                    ("made by", self.origin),
+                    ("templates", display.lines(self.templates)),
+                    ("background", display.plural(self.background, "class") if self.background else ""),
+                    ("logit scale", scale),
+                    ("temperature", f"{self.temperature:.3g}" if self.temperature != 1 else ""),
+                ]
+            ),
+        )
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Score embeddings: (n_images, dim) -> (n_images, n_classes) float32, before the softmax.
@@ -316,7 +335,8 @@ def _parse_background(background: Sequence[str]) -> Labels:
 def _embed_classes(encoder: Encoder, expanded: Sequence[Sequence[str]], *, progress: bool) -> Tensor:
     rows = []
     chunk: list[Sequence[str]] = []
-    with _progress_bar(sum(map(len, expanded)), show=progress) as bar:
+    options: dict[str, Any] = {"unit": "prompt", "desc": "prompts", "delay": _PROGRESS_AFTER_SECONDS, "show": progress}
+    with progress_bar(sum(map(len, expanded)), **options) as bar:
         for index, prompts in enumerate(expanded):
             chunk.append(prompts)
             if sum(map(len, chunk)) >= _PROMPTS_PER_CHUNK or index == len(expanded) - 1:
@@ -326,20 +346,6 @@ def _embed_classes(encoder: Encoder, expanded: Sequence[Sequence[str]], *, progr
                 bar.update(len(embeddings))
                 chunk = []
     return torch.stack(rows).cpu()
-
-
-def _progress_bar(total: int, *, show: bool) -> Any:
-    # tqdm's notebook bar needs ipywidgets and complains without it; its text bar is fine there too.
-    notebook = importlib.util.find_spec("ipywidgets") is not None
-    tqdm = importlib.import_module("tqdm.auto" if notebook else "tqdm").tqdm
-    return tqdm(
-        total=total,
-        desc="prompts",
-        unit="prompt",
-        delay=_PROGRESS_AFTER_SECONDS,
-        leave=False,
-        disable=None if show else True,  # None: only where standard error is a terminal
-    )
 
 
 def _from_cache(path: Path, digest: str) -> Head | None:

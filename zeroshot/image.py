@@ -227,6 +227,31 @@ def open_image(image: Any) -> Image.Image:
     return _open(image).image
 
 
+def thumbnail(image: Any, side: int) -> bytes:
+    """Return a small JPEG of anything that `open_image` takes: at most `side` pixels wide and high, never enlarged.
+
+    Large JPEGs are decoded at a part of their size.
+
+    Raises
+    ------
+    ZeroShotError
+        As `open_image` does.
+    """
+
+    def fit(size: tuple[int, int]) -> tuple[int, int]:
+        scale = min(1.0, side / max(size))
+        return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+    decoded = _open(image, enough=lambda size: (2 * fit(size)[0], 2 * fit(size)[1]))
+    target = fit(decoded.size)
+    small = decoded.image
+    if decoded.size != target or small.size != target:
+        small = small.resize(target, Image.Resampling.LANCZOS, box=decoded.box)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=82, optimize=True)
+    return file.getvalue()
+
+
 class _Decoded(NamedTuple):
     """An RGB image, which may have been decoded at a part of its size.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import torch
-from tqdm import tqdm
 
-from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Match, Outcome, replicate
+from zeroshot.classifier import Classifier, replicate
 from zeroshot.embeddings import EMBEDDING_ENDINGS, Embeddings, Storage, embeddings_format
 from zeroshot.encoder import Encoder, is_approximate
 from zeroshot.errors import HeadError, ZeroShotError, check_positive
 from zeroshot.formats import Csv, Format, JsonLines, Parquet, Row, import_parquet
+from zeroshot.prediction import DEFAULT_TOP_K, Match, Outcome
+from zeroshot.progress import Progress, can_be_seen, progress_bar
 from zeroshot.results import Results, check_target
 from zeroshot.sources import Sources
 from zeroshot.stream import Embedded, embed_stream
@@ -101,7 +101,7 @@ def classify_files(
     overwrite : bool
         Begin anew where there is something already; without this or `resume` that is an error.
     progress : bool
-        Show a progress bar on standard error if that is a terminal.
+        Show a progress bar in a terminal or a notebook.
 
     Returns
     -------
@@ -258,15 +258,16 @@ def _fill(
 ) -> Summary:
     """Write the rows of all outcomes that are not done, and put the parts together."""
     before = results.progress
-    is_shown = progress and sys.stderr.isatty()
     check_positive("batch_size", batch_size)
     if before.finished:
         results.begin()
     else:
-        total = None if not is_shown else given.count if isinstance(given, Embeddings) else given.count()
-        shown = tqdm(outcomes, total=total, initial=before.rows, unit="image", leave=False) if is_shown else outcomes
-        with contextlib.closing(outcomes), contextlib.closing(shown):
-            rows = map(row, shown)
+        total = None
+        if can_be_seen(progress):
+            total = given.count if isinstance(given, Embeddings) else given.count()
+        bar = progress_bar(total, unit="image", initial=before.rows, show=progress)
+        with contextlib.closing(outcomes), bar:
+            rows = map(row, _counted(outcomes, bar))
             first = list(islice(rows, 1))  # what is wrong with the sources is told before anything is written
             results.begin()
             for part in _parts(chain(first, rows), batch_size):
@@ -275,6 +276,12 @@ def _fill(
     after = results.progress
     passed_over = {} if isinstance(given, Embeddings) else dict(given.passed_over.most_common())
     return Summary(results.path, after.rows, before.rows, after.failed, passed_over)
+
+
+def _counted(outcomes: Iterable[ResultT], bar: Progress) -> Iterator[ResultT]:
+    for outcome in outcomes:
+        yield outcome
+        bar.update()
 
 
 def _parts(rows: Iterable[Row], batch_size: int) -> Iterator[list[Row]]:

@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from zeroshot import display
 from zeroshot.article import indefinite_article
 from zeroshot.errors import InputTypeError, LabelError, PromptError, PromptNotFoundError
 
@@ -40,6 +41,8 @@ METRICS = {
     "roc_auc": "area under the ROC curve",
     "expected_calibration_error": "expected calibration error",
 }
+
+_CLASSES_SHOWN = 16  # in a notebook
 
 LabelsLike: TypeAlias = "Iterable[str] | Mapping[str, str | Sequence[str]] | Labels"
 PromptsLike: TypeAlias = (
@@ -138,6 +141,26 @@ class PromptSet:
             for label, texts in prompts.items()
         )
         return cls(tuple(templates), classes=tuple(prompts), written=table, name=name)
+
+    def _repr_html_(self) -> str:
+        """Templates, classes and where they come from, for notebooks."""
+        written = [f"{label}: {' / '.join(texts)}" for label, texts in self.written]
+        more = len(self.classes) - _CLASSES_SHOWN
+        return display.page(
+            display.title("Prompts", ", ".join(filter(None, (self.name, self.title)))),
+            display.facts(
+                [
+                    ("templates", display.lines(self.templates)),
+                    ("function", getattr(self.function, "__name__", None) or (self.function and repr(self.function))),
+                    ("whole prompts", display.lines(written)),
+                    ("classes", display.words(self.classes, shown=_CLASSES_SHOWN)),
+                    ("in all", display.plural(len(self.classes), "class") if more > 0 else ""),
+                    ("measured by", METRICS.get(self.metric, "")),
+                    ("source", self.source),
+                    ("licence", self.license),
+                ]
+            ),
+        )
 
     @property
     def digest(self) -> str:

@@ -6,18 +6,13 @@ It is made of what `Evaluation.to_dict` returns, so that the page and the JSON s
 from __future__ import annotations
 
 import base64
-import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
-from zeroshot.image import open_image
+from zeroshot.display import escape
 from zeroshot.prompts import METRICS
 
-_THUMBNAIL = 144  # pixels of the longer side
 _CLASSES_IN_MATRIX, _ROWS = 24, 1000
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2127; --soft: #5d6672; --line: #d9dee5; --page: #ffffff; --card: #f6f8fa;
@@ -79,28 +74,13 @@ class Gallery:
     pictures: tuple[Picture, ...]
 
 
-def thumbnail(image: Any) -> bytes:
-    """Return a small JPEG of anything that `open_image` takes.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be decoded.
-    """
-    small = open_image(image)
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=82, optimize=True)
-    return file.getvalue()
-
-
 def html_page(evaluation: Mapping[str, Any], galleries: Sequence[Gallery]) -> str:
     """Return the whole page."""
     setup = evaluation["setup"]
     title = f"{setup['model']['name']} on {setup['data']['name']}"
     parts = [
-        f"<h1>{_text(title)}</h1>",
-        f'<p class="soft">{_text(_about(evaluation))}</p>',
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="soft">{escape(_about(evaluation))}</p>',
         _headline(evaluation),
         _problems(evaluation),
         "<h2>Metrics</h2>",
@@ -115,15 +95,10 @@ def html_page(evaluation: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
-
-
-def as_table(evaluation: Mapping[str, Any]) -> str:
-    """Return the metrics and what was not measured as HTML, for notebooks."""
-    return f"<p>{_text(_about(evaluation))}</p>{_metrics(evaluation)}{_problems(evaluation)}"
 
 
 def _about(evaluation: Mapping[str, Any]) -> str:
@@ -144,7 +119,7 @@ def _headline(evaluation: Mapping[str, Any]) -> str:
     value = "not defined" if one["value"] is None else f"{one['value']:.1%}"
     interval = "" if one["low"] is None else f"{one['low']:.1%} to {one['high']:.1%}"
     return (
-        f'<div class="cards"><div class="card"><div class="big">{value}</div><div>{_text(METRICS[name])}</div>'
+        f'<div class="cards"><div class="card"><div class="big">{value}</div><div>{escape(METRICS[name])}</div>'
         f'<div class="soft">{interval}</div></div></div>'
     )
 
@@ -168,7 +143,7 @@ def _problems(evaluation: Mapping[str, Any]) -> str:
     lines += [f"and {len(failed) - 20} more failed"] if len(failed) > 20 else []
     if not lines:
         return ""
-    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<h2>Worth knowing</h2><ul>{items}</ul>"
 
 
@@ -177,14 +152,14 @@ def _gallery(gallery: Gallery) -> str:
     for one in gallery.pictures:
         source = base64.b64encode(one.jpeg).decode("ascii")
         kind = "right" if one.is_right else "wrong"
-        shown = "" if one.is_right else f"<div>shows {_text(one.target)}</div>"
+        shown = "" if one.is_right else f"<div>shows {escape(one.target)}</div>"
         figures.append(
-            f'<figure><img alt="{_text(one.target)}" src="data:image/jpeg;base64,{source}"><figcaption>'
-            f'<div class="{kind}">{_text(one.predicted)} {one.confidence:.0%}</div>{shown}'
-            f"<small>{_text(one.source)}</small></figcaption></figure>"
+            f'<figure><img alt="{escape(one.target)}" src="data:image/jpeg;base64,{source}"><figcaption>'
+            f'<div class="{kind}">{escape(one.predicted)} {one.confidence:.0%}</div>{shown}'
+            f"<small>{escape(one.source)}</small></figcaption></figure>"
         )
     return (
-        f'<h2>{_text(gallery.title)}</h2><p class="soft">{_text(gallery.note)}</p>'
+        f'<h2>{escape(gallery.title)}</h2><p class="soft">{escape(gallery.note)}</p>'
         f'<div class="pictures">{"".join(figures)}</div>'
     )
 
@@ -216,7 +191,7 @@ def _matrix(cells: Sequence[Sequence[int]], shown: Sequence[int], labels: Sequen
     totals: dict[int, int] = {}
     for target, _, images in cells:
         totals[target] = totals.get(target, 0) + images
-    head = "".join(f'<th scope="col"><div>{_text(_short(labels[i]))}</div></th>' for i in shown)
+    head = "".join(f'<th scope="col"><div>{escape(_short(labels[i]))}</div></th>' for i in shown)
     rows = []
     for target in shown:
         row = []
@@ -226,8 +201,8 @@ def _matrix(cells: Sequence[Sequence[int]], shown: Sequence[int], labels: Sequen
             colour = "--blue" if target == predicted else "--red"
             style = f' style="background: rgb(var({colour}) / {0.12 + 0.6 * share:.2f})"' if images else ""
             name = f"{labels[target]} taken for {labels[predicted]}: {images} of {totals.get(target, 0)}"
-            row.append(f'<td title="{_text(name)}"{style}>{images or ""}</td>')
-        rows.append(f'<tr><th scope="row">{_text(_short(labels[target]))}</th>{"".join(row)}</tr>')
+            row.append(f'<td title="{escape(name)}"{style}>{images or ""}</td>')
+        rows.append(f'<tr><th scope="row">{escape(_short(labels[target]))}</th>{"".join(row)}</tr>')
     return (
         '<p class="soft">Rows: what the images show. Columns: what they are taken for. The deeper the colour, the '
         f'larger the share of the row.</p><div class="matrix"><table><thead><tr><th></th>{head}</tr></thead>'
@@ -316,14 +291,14 @@ def _setup(setup: Mapping[str, Any]) -> str:
         ["platform", setup["platform"]],
     ]
     templates = "\n".join(prompts["templates"])
-    shown = f"<details><summary>Templates</summary><pre>{_text(templates)}</pre></details>" if templates else ""
+    shown = f"<details><summary>Templates</summary><pre>{escape(templates)}</pre></details>" if templates else ""
     return f"<h2>To repeat it</h2>{_table(['', ''], [row for row in rows if row[1]])}{shown}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], *, numbers: Sequence[int] = ()) -> str:
     def cells(tag: str, row: Sequence[Any]) -> str:
         kinds = [' class="n"' if index in numbers else "" for index in range(len(row))]
-        return "".join(f"<{tag}{kind}>{_text(str(cell))}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
+        return "".join(f"<{tag}{kind}>{escape(str(cell))}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
 
     top = f"<thead><tr>{cells('th', head)}</tr></thead>" if any(head) else ""
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
@@ -332,7 +307,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], *, numbers: Seque
 
 def _short(text: str) -> str:
     return text if len(text) <= 22 else f"{text[:21]}…"
-
-
-def _text(text: str) -> str:
-    return html.escape("".join(c if c.isprintable() or c == "\n" else "�" for c in text))

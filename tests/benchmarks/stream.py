@@ -39,8 +39,8 @@ from PIL import Image
 
 import zeroshot
 from zeroshot import jobs
-from zeroshot.classifier import Match
 from zeroshot.image import Preprocess
+from zeroshot.prediction import Match
 from zeroshot.results import Results
 from zeroshot.stream import embed_stream
 from zeroshot.threads import usable_cpus

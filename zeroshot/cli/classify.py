@@ -15,10 +15,10 @@ from zeroshot.cli.output import FAILED, fail, write_csv
 from zeroshot.errors import ImageError, OptionError, ZeroShotError
 
 if TYPE_CHECKING:
-    from zeroshot.classifier import Prediction
     from zeroshot.cli.options import Commands
     from zeroshot.embeddings import Embeddings
     from zeroshot.jobs import Summary
+    from zeroshot.prediction import Prediction
 
 _BATCH = 32
 _SOURCES = (
