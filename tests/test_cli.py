@@ -108,7 +108,7 @@ def test_a_broken_image_takes_nothing_from_the_others(tmp_path: Path, capsys: py
         (("classify", CAT, "--labels", "cat", *MINI, "--top-k", "0"), 2, "--top-k"),
         (("classify", "--labels", "cat"), 2, "IMAGE"),
         (("clasify", CAT), 2, "classify"),
-        ((), 2, "COMMAND"),
+        (("classify", "--labels", "cat", CAT, *MINI), 2, "put images before --labels"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -287,7 +287,7 @@ def test_a_job_is_not_done_over_unasked(photos: Path, capsys: pytest.CaptureFixt
 
 
 def test_embeddings_are_made_once_and_scored_often(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("embed", "photos", *MINI, "--out", "photos.safetensors", "--dtype", "float16") == 1
+    assert run("embed", "photos", *MINI, "--out", "photos.safetensors", "--stored-dtype", "float16") == 1
     assert "3 images in photos.safetensors; failed: 1 ImageError" in capsys.readouterr().err
     for path in list(Path("photos").iterdir()):
         path.unlink()
@@ -383,7 +383,7 @@ def test_a_file_that_cannot_be_written(photos: Path, capsys: pytest.CaptureFixtu
         (("embed", CAT, *MINI), 2, "--out"),
         (("embed", "--out", "x.safetensors", *MINI), 2, "SOURCE"),
         (("embed", CAT, *MINI, "--out", "x.csv"), 1, "expected one of .safetensors, .parquet"),
-        (("embed", CAT, *MINI, "--out", "x.safetensors", "--dtype", "int8"), 2, "--dtype"),
+        (("embed", CAT, *MINI, "--out", "x.safetensors", "--stored-dtype", "int8"), 2, "--stored-dtype"),
         (("embed", CAT, *MINI, "--out", "x.safetensors", "--batch-size", "0"), 2, "--batch-size"),
     ],
 )

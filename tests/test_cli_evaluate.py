@@ -104,7 +104,8 @@ def test_lists_with_their_options(photos: Path, tmp_path: Path, capsys: pytest.C
         (["photos", "--match", "rank"], 2, "--match"),
         (["photos", "--labels", "owl"], 1, "none of the 4 classes"),
         (["photos", "--head", "nowhere.safetensors"], 1, "nowhere.safetensors"),
-        (["photos", "--json", "photos"], 1, "cannot be written"),
+        (["photos", "--json", "photos/cat/cat.jpg/x.json"], 1, "cannot be written"),
+        (["photos", "--html", "photos"], 1, "cannot be written"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -51,7 +51,7 @@ class Classifier:
     multi_label : bool
         Score each label by itself, with a sigmoid: for images that show several. Only for checkpoints that were
         trained so (SigLIP).
-    device, dtype, approximate
+    device, dtype, approximate, compile
         As for `load`; only for a model that is not yet an encoder.
     cache : bool
         Keep the head on disk and look for it there.
@@ -87,12 +87,13 @@ class Classifier:
         device: str | torch.device | None = None,
         dtype: Precision | torch.dtype = "float32",
         approximate: bool = False,
+        compile: bool = False,
         cache: bool = True,
     ) -> None:
         # Mistakes in labels and prompts are told before a checkpoint is fetched or loaded.
         prompt_set = as_prompt_set(prompts)
         parsed = prompt_set.labels if labels is None else parse_labels(labels)
-        self.encoder = as_encoder(model, device=device, dtype=dtype, approximate=approximate)
+        self.encoder = as_encoder(model, device=device, dtype=dtype, approximate=approximate, compile=compile)
         self.head = build_head(self.encoder, parsed, prompts=prompt_set, background=background, cache=cache)
         self.multi_label = _check_multi_label(self.head, multi_label)
 
@@ -106,6 +107,7 @@ class Classifier:
         device: str | torch.device | None = None,
         dtype: Precision | torch.dtype = "float32",
         approximate: bool = False,
+        compile: bool = False,
     ) -> Classifier:
         """Make a classifier of a saved head; the text tower is not loaded.
 
@@ -114,7 +116,7 @@ class Classifier:
         head : Head or path
         model : str, path or Encoder, optional
             By default the one that the head was built with.
-        multi_label, device, dtype, approximate
+        multi_label, device, dtype, approximate, compile
             As for `Classifier`.
 
         Raises
@@ -125,7 +127,7 @@ class Classifier:
         if not isinstance(head, Head):
             head = Head.load(os.fspath(head))
         source = head.model if model is None else model
-        encoder = as_encoder(source, device=device, dtype=dtype, approximate=approximate)
+        encoder = as_encoder(source, device=device, dtype=dtype, approximate=approximate, compile=compile)
         if head.space == "features":
             encoder = feature_encoder(encoder)
         _check_fits(head, encoder)
@@ -427,6 +429,7 @@ def as_encoder(
     device: str | torch.device | None = None,
     dtype: Precision | torch.dtype = "float32",
     approximate: bool = False,
+    compile: bool = False,
 ) -> Encoder:
     """Return `model` if it is an encoder; load it, or take it from the last few loaded, if it is a name or a path.
 
@@ -437,7 +440,7 @@ def as_encoder(
     """
     if isinstance(model, (str, os.PathLike)):
         precision = str(dtype).removeprefix("torch.")
-        return _loaded(*_identity(model), None if device is None else str(device), precision, approximate)
+        return _loaded(*_identity(model), None if device is None else str(device), precision, approximate, compile)
     return check_encoder(model)
 
 
@@ -459,7 +462,11 @@ def replicate(encoder: Encoder, devices: Sequence[str | torch.device]) -> list[E
         )
     if isinstance(devices, (str, torch.device)):
         raise OptionError(f"devices is {str(devices)!r}; expected a list of them")
-    same: dict[str, Any] = {"dtype": base.dtype, "approximate": base.preprocess.approximate}
+    same: dict[str, Any] = {
+        "dtype": base.dtype,
+        "approximate": base.preprocess.approximate,
+        "compile": base.compiled,
+    }
     replicas: list[Encoder] = []
     for device in devices:
         if str(device) == str(encoder.device):
@@ -487,8 +494,10 @@ def _identity(model: str | os.PathLike[str]) -> tuple[str | Path, Stamps]:
 
 
 @lru_cache(maxsize=4)
-def _loaded(model: str | Path, stamps: Stamps, device: str | None, dtype: str, approximate: bool) -> Encoder:
-    return load(model, device=device, dtype=dtype, approximate=approximate)  # type: ignore[arg-type]
+def _loaded(
+    model: str | Path, stamps: Stamps, device: str | None, dtype: str, approximate: bool, compile: bool
+) -> Encoder:
+    return load(model, device=device, dtype=dtype, approximate=approximate, compile=compile)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=16)

@@ -130,6 +130,8 @@ class ClipEncoder:
         From the checkpoint.
     context : int
         Longest text, in tokens.
+    compiled : bool
+        Whether `torch.compile` translates the image tower.
     """
 
     def __init__(
@@ -144,7 +146,7 @@ class ClipEncoder:
         self.logit_scale: float = checkpoint.logit_scale
         self.logit_bias: float | None = checkpoint.logit_bias
         self.preprocess: Preprocess = checkpoint.preprocess
-        self._compile = compile
+        self.compiled = compile
         self._singles = 0
         self._loading = threading.RLock()
 
@@ -184,7 +186,7 @@ class ClipEncoder:
         tower = self._checkpoint.load_vision(device=self.device, dtype=self._stored_dtype)
         if self.dtype == torch.int8:
             quantize(tower)
-        if self._compile:
+        if self.compiled:
             tower.compile()
         return tower
 
@@ -370,7 +372,7 @@ class ClipEncoder:
         """
         with self._loading:
             self._singles += 1
-            if self._singles == 2 and not self._compile:
+            if self._singles == 2 and not self.compiled:
                 pack(self.vision, getattr(self._checkpoint.vision, "positions", 0))
 
     def encode_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:

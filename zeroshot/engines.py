@@ -50,6 +50,8 @@ class BatchClassifier:
         By default the GPU that the engine assigned, if it did, else the CPU.
     dtype : str
         Precision of the encoder; that which the head was built with.
+    approximate, compile : bool
+        As for `load`: large JPEGs decoded at a part of their size; the image tower translated by `torch.compile`.
     top_k : int
         With more than 1 the columns ``labels`` and ``scores`` are added, lists of that length.
     threshold : float
@@ -92,6 +94,8 @@ class BatchClassifier:
         model: str | os.PathLike[str] | None = None,
         device: str | None = None,
         dtype: Precision = "float32",
+        approximate: bool = False,
+        compile: bool = False,
         top_k: int = 1,
         threshold: float = 0.0,
         multi_label: bool = False,
@@ -104,7 +108,8 @@ class BatchClassifier:
         self._key = uuid.uuid4().hex
         self._options: dict[str, Any] = {
             "model": None if model is None else os.fspath(model),
-            **{"device": device, "dtype": dtype, "multi_label": multi_label},
+            **{"device": device, "dtype": dtype, "approximate": approximate, "compile": compile},
+            "multi_label": multi_label,
         }
         self._shown: dict[str, Any] = {"top_k": check_positive("top_k", top_k), "threshold": threshold}
         self._stream: dict[str, Any] = {"batch_size": check_positive("batch_size", batch_size), "workers": workers}

@@ -457,6 +457,7 @@ def evaluate(
     device: str | torch.device | None = None,
     dtype: Precision | torch.dtype = "float32",
     approximate: bool = False,
+    compile: bool = False,
     batch_size: int = 32,
     workers: int | None = None,
     level: float = 0.95,
@@ -489,7 +490,7 @@ def evaluate(
         ``mean_average_precision`` where images show several classes.
     classes, image_column, label_column, separator, split
         As for `zeroshot.labelled.load_labelled`.
-    device, dtype, approximate
+    device, dtype, approximate, compile
         As for `load`.
     batch_size, workers
         As for `Classifier.stream`.
@@ -534,7 +535,7 @@ def evaluate(
     chosen = _choose_metric(metric, prompt_set, multi_label=opened.multi_label)
     parsed, matching = (None, None) if prompt_set is None else _choose_labels(opened, prompt_set, labels, match)
 
-    loading: dict[str, Any] = {"device": device, "dtype": dtype, "approximate": approximate}
+    loading: dict[str, Any] = {"device": device, "dtype": dtype, "approximate": approximate, "compile": compile}
     scorer = _scorer(classifier, model, kept, prompt_set, parsed, loading)
     parsed = parsed or Labels(scorer.head.labels, tuple((name,) for name in scorer.head.labels))
     matching = matching or match_classes(opened.classes, parsed, match=match, where=opened.name)

@@ -41,6 +41,7 @@ from zeroshot.files import (
     TOKENIZER_SETTINGS,
     LayoutFiles,
     choose_files,
+    find_weights,
     layout_files,
     read_json,
     shard_names,
@@ -266,16 +267,35 @@ def is_on_disk(model: str) -> bool:
     ModelNotFoundError
         If there is no such model.
     """
+    return bytes_on_disk(model) > 0
+
+
+def bytes_on_disk(model: str) -> int:
+    """Return the size of the weights that loading a model reads, in bytes; 0 if something of it is not on the disk.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such model.
+
+    Examples
+    --------
+    >>> bytes_on_disk("mini") > 10_000_000
+    True
+    """
     if model == MINI or not is_known(model):
-        return locate(model).path.exists()
+        return _size(locate(model).path)
     repository, _, revision = model.removeprefix(HUB_PREFIX).partition("@")
     entry = _table().get(model)
     wanted = _Wanted(repository, revision or None, LAYOUT_FILES) if entry is None else _wanted(entry)
     try:
-        _collect(model, wanted, _cached)
+        return _size(_collect(model, wanted, _cached).path)
     except CheckpointNotFoundError:
-        return False
-    return True
+        return 0
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in find_weights(path))
 
 
 def is_known(model: str) -> bool:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zeroshot
-from zeroshot.cache import write_atomically
-from zeroshot.cli.options import add_labels_file, add_model, model_options, positive, read_labels
-from zeroshot.cli.output import fail
-from zeroshot.errors import LabelError, ZeroShotError
+from zeroshot.cli.options import (
+    add_general,
+    add_json,
+    add_labels_file,
+    add_model,
+    add_prompts,
+    model_options,
+    positive,
+    read_labels,
+)
+from zeroshot.cli.output import save, show
+from zeroshot.cli.parser import suggest
+from zeroshot.errors import LabelError
 
 if TYPE_CHECKING:
     from zeroshot.cli.options import Commands
+    from zeroshot.cli.parser import Parser
 
 _DATA = "labelled images: a folder with a subfolder for each class, a list, webdataset archives, datasets:…"
-_PROMPTS = "of the zero-shot head: name of a prompt set, a file, or a template with {}"
 _LABELS = "names of the classes for the prompts, one a line, in the order of the data's"
 
 
@@ -27,31 +34,47 @@ def add_parser(commands: Commands) -> None:
     probe = commands.add_parser(
         "probe",
         help="fit a linear classifier on labelled images",
+        usage="zeroshot probe DATA --out FILE [options]",
         description="Fit a linear classifier on labelled images, as CLIP's paper does, and write it as a head, for "
         "'zeroshot classify --head'. With --from-zero-shot it begins with the names of the classes, and stays near "
         "them: the better way with few images.",
-        epilog="Example: zeroshot probe photos --out photos.safetensors --model mini",
+        examples=(
+            "zeroshot probe examples/photos --out photos.head --model mini",
+            "zeroshot probe examples/photos --from-zero-shot --out near.head --model mini",
+            "zeroshot classify examples/images/cat.jpg --head near.head",
+        ),
     )
-    probe.add_argument("data", metavar="DATA", help=_DATA)
-    probe.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write the head")
-    probe.add_argument("--validation", metavar="DATA", help="images to find the strength of the penalty on")
-    probe.add_argument("--l2", type=float, metavar="L2", help="strength of the penalty (default: searched)")
-    probe.add_argument("--standardize", action="store_true", help="bring each dimension to mean 0 and variance 1 first")
-    probe.add_argument("--space", choices=("features", "embeddings"), help="what it reads (default: features)")
-    probe.add_argument("--from-zero-shot", action="store_true", help="begin with the zero-shot head and stay near it")
-    _add_zero_shot(probe)
+    group = probe.add_argument_group("images and head")
+    group.add_argument("data", metavar="DATA", help=_DATA)
+    group.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write the head")
+    group.add_argument("--validation", metavar="DATA", help="images to find the strength of the penalty on")
+    group.add_argument("--l2", type=float, metavar="L2", help="strength of the penalty (default: searched)")
+    group.add_argument("--standardize", action="store_true", help="bring each dimension to mean 0 and variance 1 first")
+    group.add_argument(
+        "--space",
+        choices=("features", "embeddings"),
+        metavar="SPACE",
+        help="what it reads: features or embeddings (default: features; with --from-zero-shot embeddings)",
+    )
+    _add_zero_shot(probe, from_zero_shot=True)
+    add_general(probe)
     probe.set_defaults(run=_probe, usage_error=probe.error)
 
     fewshot = commands.add_parser(
         "fewshot",
-        help="measure what a few labelled images a class add to zero-shot",
+        help="what a few labelled images a class add to zero-shot",
+        usage="zeroshot fewshot DATA [options]",
         description="Measure the accuracy with 1, 2, 4, … labelled images a class beside that of zero-shot.",
-        epilog="Example: zeroshot fewshot photos --prompts imagenet --model mini --figure curve.png",
+        examples=(
+            "zeroshot fewshot examples/photos --shots 1 2 --seeds 2 --model mini",
+            "zeroshot fewshot examples/photos --shots 1 --seeds 2 --model mini --json",
+        ),
     )
-    fewshot.add_argument("data", metavar="DATA", help=_DATA)
-    fewshot.add_argument("--test", metavar="DATA", help="images to test on (default: half of those of each class)")
-    fewshot.add_argument("--shots", nargs="+", type=positive, metavar="K", help="images a class (default 1 2 4 8 16)")
-    fewshot.add_argument("--seeds", type=positive, default=5, metavar="N", help="how many times to draw (default 5)")
+    group = fewshot.add_argument_group("images")
+    group.add_argument("data", metavar="DATA", help=_DATA)
+    group.add_argument("--test", metavar="DATA", help="images to test on (default: half of those of each class)")
+    group.add_argument("--shots", nargs="+", type=positive, metavar="K", help="images a class (default: 1 2 4 8 16)")
+    group.add_argument("--seeds", type=positive, default=5, metavar="N", help="how many times to draw (default: 5)")
     _add_zero_shot(fewshot)
     _add_outputs(fewshot, "the curves")
     fewshot.set_defaults(run=_fewshot)
@@ -59,26 +82,36 @@ def add_parser(commands: Commands) -> None:
     calibrate = commands.add_parser(
         "calibrate",
         help="make probabilities come true as often as they say",
+        usage="zeroshot calibrate DATA [options]",
         description="Fit the temperature of a head on labelled images that nothing was fitted on, and write the head.",
-        epilog="Example: zeroshot calibrate held-out --prompts imagenet --model mini --out calibrated.safetensors",
+        examples=(
+            "zeroshot calibrate examples/photos --model mini --out calibrated.head",
+            "zeroshot calibrate examples/photos --prompts imagenet --model mini --json",
+        ),
     )
-    calibrate.add_argument("data", metavar="DATA", help=_DATA)
-    calibrate.add_argument("--head", type=Path, metavar="FILE", help="a head to calibrate (default: that of the names)")
-    calibrate.add_argument("--out", type=Path, metavar="FILE", help="where to write the calibrated head")
+    group = calibrate.add_argument_group("images and head")
+    group.add_argument("data", metavar="DATA", help=_DATA)
+    group.add_argument("--head", type=Path, metavar="FILE", help="a head to calibrate (default: that of the names)")
+    group.add_argument("--out", type=Path, metavar="FILE", help="where to write the calibrated head")
     _add_zero_shot(calibrate)
     _add_outputs(calibrate, "the reliability diagrams")
     calibrate.set_defaults(run=_calibrate, usage_error=calibrate.error)
 
 
-def _add_zero_shot(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompts", metavar="PROMPTS", help=_PROMPTS)
-    add_labels_file(parser, _LABELS)
+def _add_zero_shot(parser: Parser, *, from_zero_shot: bool = False) -> None:
+    group = parser.add_argument_group("zero-shot head")
+    if from_zero_shot:
+        group.add_argument("--from-zero-shot", action="store_true", help="begin with the zero-shot head, stay near it")
+    add_prompts(group)
+    add_labels_file(group, _LABELS)
     add_model(parser)
 
 
-def _add_outputs(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--figure", type=Path, metavar="FILE", help=f"draw {what} there: .png, .svg or .pdf")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+def _add_outputs(parser: Parser, what: str) -> None:
+    group = parser.add_argument_group("results")
+    group.add_argument("--figure", type=Path, metavar="FILE", help=f"draw {what} there: .png, .svg or .pdf")
+    add_json(group)
+    parser.add_help_option()
 
 
 def _probe(arguments: argparse.Namespace) -> int:
@@ -99,7 +132,9 @@ def _probe(arguments: argparse.Namespace) -> int:
         validation=validation,
         standardize=arguments.standardize,
     )
-    return _write(lambda: head.save(arguments.out)) or _say(f"{arguments.out}: {head.origin}")
+    about = {"path": arguments.out, "origin": head.origin, "labels": head.labels, "space": head.space}
+    about |= {"dim": head.weight.shape[1], "model": head.model}
+    return save(arguments.out, head.save) or show(arguments, f"{arguments.out}: {head.origin}", about)
 
 
 def _fewshot(arguments: argparse.Namespace) -> int:
@@ -118,8 +153,7 @@ def _fewshot(arguments: argparse.Namespace) -> int:
         shots=arguments.shots,
         seeds=arguments.seeds,
     )
-    print(curve)
-    return _outputs(arguments, curve)
+    return _show(arguments, curve)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
@@ -135,9 +169,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         encoder = zeroshot.load(**model_options(arguments))
         classifier = zeroshot.Classifier.from_head(_zero_shot(encoder, classes, arguments), model=encoder)
     found = calibrate(classifier, images, targets)
-    print(found)
-    failed = _write(lambda: found.head.save(arguments.out)) if arguments.out else 0
-    return failed or _outputs(arguments, found)
+    return _show(arguments, found) or (save(arguments.out, found.head.save) if arguments.out else 0)
 
 
 def _read(data: str) -> tuple[list[Any], list[int], tuple[str, ...]]:
@@ -165,7 +197,10 @@ def _read_as(data: str, classes: tuple[str, ...]) -> tuple[list[Any], list[int]]
     missing = [name for name in names if name not in classes]
     if missing:
         shown = ", ".join(map(repr, classes[:3])) + (", …" if len(classes) > 3 else "")
-        raise LabelError(f"the class {missing[0]!r} of {data} is none of {shown}; expected classes of those names")
+        raise LabelError(
+            f"the class {missing[0]!r} of {data} is none of {shown}; expected classes of those names"
+            f"{suggest(missing[0], classes)}"
+        )
     return images, [classes.index(names[target]) for target in targets]
 
 
@@ -176,26 +211,6 @@ def _zero_shot(encoder: Any, classes: tuple[str, ...], arguments: argparse.Names
     return zeroshot.build_head(encoder, labels or classes, prompts=arguments.prompts)
 
 
-def _outputs(arguments: argparse.Namespace, found: Any) -> int:
-    failed = 0
-    if arguments.json:
-        text = json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        failed = _write(lambda: write_atomically(arguments.json, lambda file: file.write_text(text, encoding="utf-8")))
-    if arguments.figure and not failed:
-        failed = _write(lambda: found.save_figure(arguments.figure))
-    return failed
-
-
-def _write(action: Callable[[], object]) -> int:
-    try:
-        action()
-    except OSError as error:
-        if isinstance(error, ZeroShotError):
-            raise
-        return fail(f"{error.filename or 'the file'} cannot be written: {error.strerror or error}")
-    return 0
-
-
-def _say(text: str) -> int:
-    print(text)
-    return 0
+def _show(arguments: argparse.Namespace, found: Any) -> int:
+    code = show(arguments, found, found.to_dict())
+    return code or (save(arguments.figure, found.save_figure) if arguments.figure else 0)

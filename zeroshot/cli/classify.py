@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zeroshot
-from zeroshot.cli.options import add_labels_file, add_model, model_options, positive, read_labels
-from zeroshot.cli.output import FAILED, fail, write_csv
+from zeroshot.cli.options import add_json, add_labels_file, add_model, add_prompts, model_options, positive, read_labels
+from zeroshot.cli.output import (
+    FAILED,
+    STDOUT,
+    fail,
+    inform,
+    paint,
+    paint_bars,
+    print_json,
+    save_json,
+    say,
+    write_csv,
+)
 from zeroshot.errors import ImageError, OptionError, ZeroShotError
 
 if TYPE_CHECKING:
     from zeroshot.cli.options import Commands
+    from zeroshot.cli.parser import Parser
     from zeroshot.embeddings import Embeddings
     from zeroshot.jobs import Summary
     from zeroshot.prediction import Prediction
@@ -32,76 +44,112 @@ def add_parser(commands: Commands) -> None:
     classify = commands.add_parser(
         "classify",
         help="say which of the named classes each image shows",
+        usage="zeroshot classify IMAGE … --labels LABEL … [options]",
         description=f"Say which of the named classes each image shows. With --out they may also be {_SOURCES}",
-        epilog="Examples: zeroshot classify cat.jpg dog.jpg --labels cat dog car --model mini; "
-        "zeroshot classify photos --labels cat dog --out results.csv",
+        examples=(
+            "zeroshot classify examples/images/cat.jpg --labels cat dog car --model mini",
+            "zeroshot classify examples/images/*.jpg --prompts cifar10 --model mini --json",
+            "zeroshot classify examples/photos --labels cat clock --model mini --out a.csv",
+        ),
+        failure="an image could not be read (the others are classified), or nothing could be done",
     )
-    images = classify.add_argument(
+    group = classify.add_argument_group("images")
+    images = group.add_argument(
         "images", nargs="+", default=[], metavar="IMAGE", help="path or URL of an image; - for standard input"
     )
     images.required = False  # --embeddings may stand in its place; nargs="*" would take nothing before an option
-    classify.add_argument(
+    group.add_argument(
         "--embeddings", type=Path, metavar="FILE", help="score what 'zeroshot embed' wrote, in place of images"
     )
-    classify.add_argument("--labels", nargs="+", metavar="NAME", help="names of the classes (after the images)")
-    add_labels_file(classify)
-    classify.add_argument("--head", type=Path, metavar="FILE", help="a saved head or probe, in place of labels")
+    group = classify.add_argument_group("classes")
+    group.add_argument("--labels", nargs="+", metavar="LABEL", help="names of the classes (after the images)")
+    add_labels_file(group)
+    add_prompts(group)
+    group.add_argument("--head", type=Path, metavar="FILE", help="a saved head or probe, in place of labels")
+    group.add_argument("--background", nargs="+", default=(), metavar="LABEL", help="names of what is none of these")
+    group.add_argument("--multi-label", action="store_true", help="score each label by itself (SigLIP)")
     add_model(classify)
-    classify.add_argument("--prompts", metavar="PROMPTS", help="name of a prompt set, a file, or a template with {}")
-    classify.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show (default 5)")
-    classify.add_argument("--threshold", type=float, default=0.0, metavar="P", help="no label below this probability")
-    classify.add_argument("--background", nargs="+", default=(), metavar="NAME", help="names of what is none of these")
-    classify.add_argument("--multi-label", action="store_true", help="score each label by itself (SigLIP)")
-    classify.add_argument("--format", choices=("table", "json", "csv"), help="of what is printed (default: table)")
+    group = classify.add_argument_group("what is shown")
+    group.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show (default: 5)")
+    group.add_argument(
+        "--threshold", type=float, default=0.0, metavar="P", help="no label below this probability (default: 0)"
+    )
+    group.add_argument(
+        "--format",
+        choices=("table", "json", "jsonl", "csv"),
+        metavar="FORMAT",
+        help="table, json (one document), jsonl (a line as soon as an image is done) or csv (default: table)",
+    )
+    add_json(group)
     _add_job_options(
         classify,
-        "write a row for each image there: source, label, score, index, the K best (in .csv as label_1, score_1, "
-        "index_1, …, in .jsonl and .parquet as a list), error, message",
+        "large jobs, into files",
+        "write a row for each image there (.csv, .jsonl, .parquet): source, label, score, index, the K best, "
+        "error, message",
     )
+    classify.add_help_option()
     classify.set_defaults(run=_classify, usage_error=classify.error)
 
     embed = commands.add_parser(
         "embed",
         help="embed images once, to classify them by any labels later",
+        usage="zeroshot embed SOURCE … --out FILE [options]",
         description=f"Write the embeddings of images to a file, for 'zeroshot classify --embeddings'. "
         f"Sources are images, {_SOURCES}",
-        epilog="Example: zeroshot embed photos --out photos.safetensors --model mini",
+        examples=(
+            "zeroshot embed examples/photos --out photos.safetensors --model mini",
+            "zeroshot classify --embeddings photos.safetensors --labels cat clock --json",
+        ),
+        failure="an image could not be read (the others are embedded), or nothing could be done",
     )
-    embed.add_argument("sources", nargs="+", metavar="SOURCE", help="where the images are, as said above")
+    group = embed.add_argument_group("images")
+    group.add_argument("sources", nargs="+", metavar="SOURCE", help="where the images are, as said above")
     add_model(embed)
-    embed.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="of the numbers there (default float32)"
-    )
-    _add_job_options(embed, "where to: .safetensors or .parquet", required=True)
-    embed.set_defaults(run=_embed)
+    _add_job_options(embed, "output", "where to: .safetensors or .parquet", required=True)
+    embed.add_help_option()
+    embed.set_defaults(run=_embed, usage_error=embed.error)
 
 
-def _add_job_options(parser: argparse.ArgumentParser, out: str, *, required: bool = False) -> None:
-    parser.add_argument("--out", type=Path, metavar="FILE", required=required, help=out)
-    parser.add_argument("--resume", action="store_true", help="take up a run that was killed")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew where there is something already")
-    parser.add_argument(
-        "--batch-size", type=positive, default=_BATCH, metavar="N", help=f"images at once (default {_BATCH})"
+def _add_job_options(parser: Parser, title: str, out: str, *, required: bool = False) -> None:
+    group = parser.add_argument_group(title)
+    group.add_argument("--out", type=Path, metavar="FILE", required=required, help=out)
+    if required:
+        group.add_argument(
+            "--stored-dtype",
+            choices=("float32", "float16"),
+            default="float32",
+            metavar="DTYPE",
+            help="of the numbers there: float32, or float16 in half the room (default: float32)",
+        )
+        add_json(group)
+    group.add_argument("--resume", action="store_true", help="take up a run that was killed")
+    group.add_argument("--overwrite", action="store_true", help="begin anew where there is something already")
+    group.add_argument(
+        "--batch-size", type=positive, default=_BATCH, metavar="N", help=f"images at once (default: {_BATCH})"
     )
-    parser.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
-    parser.add_argument(
+    group.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
+    group.add_argument(
         "--devices", nargs="+", metavar="DEVICE", help="share the work of --out among them: cuda:0 cuda:1 …"
     )
-    parser.add_argument(
+    group.add_argument(
         "--max-pixels",
         type=positive,
         metavar="N",
-        help="refuse larger images: a small file can promise more than memory holds (default 89478485, Pillow's)",
+        help="refuse larger images: a small file can promise more than memory holds (default: 89478485, Pillow's)",
     )
 
 
 def _classify(arguments: argparse.Namespace) -> int:
+    if not arguments.images and not arguments.embeddings and (taken := _image_among(arguments.labels)):
+        arguments.usage_error(f"{taken!r} was read as a label, and no image is left; put images before --labels")
     if bool(arguments.images) == bool(arguments.embeddings):
         arguments.usage_error("one of IMAGE and --embeddings is required")
     if arguments.out is None and (arguments.resume or arguments.overwrite or arguments.devices):
         arguments.usage_error("--resume, --overwrite and --devices go with --out")
     if arguments.out and arguments.format:
         arguments.usage_error("--format is for what is printed; the ending of --out says how it is written")
+    if arguments.format and arguments.json:
+        arguments.usage_error("--format and --json both say what is printed; expected one of them")
     labels, options = read_labels(arguments), _prepare(arguments)
     if arguments.head and (labels or arguments.prompts or arguments.background):
         arguments.usage_error("--head has its own classes; it goes without labels, prompts and background")
@@ -130,29 +178,50 @@ def _classify(arguments: argparse.Namespace) -> int:
     shown = {"top_k": arguments.top_k, "threshold": arguments.threshold}
     if arguments.out:
         sources = arguments.images if embeddings is None else embeddings
-        return _finish(lambda: classify_files(classifier, sources, arguments.out, **shown, **_job_options(arguments)))
-    failed = 0
-    results: list[dict[str, Any]] = []
+        options = {**shown, **_job_options(arguments)}
+        return _finish(lambda: classify_files(classifier, sources, arguments.out, **options), arguments)
     if embeddings is None:
         predictions, count = _predictions(classifier, arguments.images, shown), len(arguments.images)
     else:
         predictions, count = _kept_predictions(classifier, embeddings, shown), embeddings.count
+    return _print(predictions, arguments, is_one=count == 1)
+
+
+def _image_among(labels: Sequence[str] | None) -> str | None:
+    """Return the first label that is a file, which was meant as an image."""
+    return next((label for label in labels or () if "." in label and Path(label).is_file()), None)
+
+
+def _print(
+    predictions: Iterator[tuple[str, Prediction | ZeroShotError]], arguments: argparse.Namespace, *, is_one: bool
+) -> int:
+    """Print predictions in the form that was asked for, tables and JSON lines as they come; return the exit code."""
+    form = arguments.format or ("json" if arguments.json == STDOUT else "table")
+    failed = 0
+    results: list[dict[str, Any]] = []
     for name, outcome in predictions:
+        result: dict[str, Any] = {"image": name}
         if isinstance(outcome, ZeroShotError):
             failed += 1
             fail(str(outcome))
-            results.append({"image": name, "error": str(outcome)})
-            continue
-        results.append({"image": name, "label": outcome.label, "score": outcome.score, "index": outcome.index})
-        results[-1]["top"] = [match._asdict() for match in outcome.top()]
-        if arguments.format in (None, "table"):
-            print(f"{name}\n{outcome}\n" if count > 1 else outcome, flush=True)
-    if arguments.format == "json":
-        print(json.dumps(results, indent=2, ensure_ascii=False))
-    elif arguments.format == "csv":
+            result |= {"error": str(outcome)}
+        else:
+            result |= {"label": outcome.label, "score": outcome.score, "index": outcome.index}
+            result["top"] = [match._asdict() for match in outcome.top()]
+            if form == "table":
+                text = paint_bars(str(outcome))
+                say(text if is_one else f"{paint(name, 'dim')}\n{text}\n")
+        if form == "jsonl":
+            print_json(result, indent=None)
+        else:
+            results.append(result)
+    if form == "json":
+        print_json(results)
+    elif form == "csv":
         rows = ([r["image"], rank, *match.values()] for r in results for rank, match in enumerate(r.get("top", []), 1))
         write_csv(["image", "rank", "label", "score", "index"], rows)
-    return FAILED if failed else 0
+    code = FAILED if failed else 0
+    return code if arguments.json in (None, STDOUT) else save_json(Path(arguments.json), results) or code
 
 
 def _predictions(
@@ -192,8 +261,8 @@ def _embed(arguments: argparse.Namespace) -> int:
 
     check_target(arguments.out, EMBEDDING_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
     encoder = zeroshot.load(**_prepare(arguments))
-    options = {"dtype": arguments.dtype, **_job_options(arguments)}
-    return _finish(lambda: embed_files(encoder, arguments.sources, arguments.out, **options))
+    options = {"dtype": arguments.stored_dtype, **_job_options(arguments)}
+    return _finish(lambda: embed_files(encoder, arguments.sources, arguments.out, **options), arguments)
 
 
 def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -212,12 +281,18 @@ def _job_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("batch_size", "workers", "devices", "resume", "overwrite")}
 
 
-def _finish(job: Callable[[], Summary]) -> int:
+def _finish(job: Callable[[], Summary], arguments: argparse.Namespace) -> int:
     try:
         summary = job()
     except OSError as error:
         if isinstance(error, ZeroShotError):
             raise
         return fail(error.strerror or str(error))
-    print(f"zeroshot: {summary}", file=sys.stderr)
-    return FAILED if summary.failed else 0
+    inform(str(summary))
+    code = FAILED if summary.failed else 0
+    if arguments.json is None:
+        return code
+    if arguments.json == STDOUT:
+        print_json(asdict(summary))
+        return code
+    return save_json(Path(arguments.json), asdict(summary)) or code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +12,84 @@ from zeroshot.errors import LabelError
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+    from zeroshot.cli.parser import Parser
+
+    Commands: TypeAlias = argparse._SubParsersAction[Parser]
+    Container: TypeAlias = argparse._ActionsContainer
+
+DTYPES = ("float32", "float16", "bfloat16", "int8", "auto")
+_PROMPTS = "name of a prompt set, a file, or a template with {}"
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model`` and ``--device``."""
-    parser.add_argument("--model", metavar="MODEL", help="'mini', architecture/tag, hf-hub:owner/name or a path")
-    parser.add_argument("--device", metavar="DEVICE", help="'cpu', 'cuda', 'cuda:1', … (default: CUDA if there is one)")
+def add_model(parser: Parser) -> None:
+    """Add the group of options by which a model is loaded."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="'mini' (bundled), architecture/tag, hf-hub:owner/name or a path "
+        "(default: ViT-B-32/datacomp_xl_s13b_b90k)",
+    )
+    add_device(group)
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        metavar="DTYPE",
+        help="precision of the network: float32, float16, bfloat16, int8 (CPUs only), auto: that of the weights "
+        "(default: float32)",
+    )
+    group.add_argument("--approximate", action="store_true", help="decode large JPEGs at a part of their size")
+    group.add_argument("--compile", action="store_true", help="let torch.compile translate the image tower (GPUs)")
+
+
+def add_device(container: Container) -> None:
+    """Add ``--device``."""
+    container.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, … (default: CUDA if there is one)")
 
 
 def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return ``device``, and ``model`` if one was named: which one is the default is the library's matter."""
-    return {"device": arguments.device} | ({"model": arguments.model} if arguments.model else {})
+    """Return what `zeroshot.load` takes; ``model`` if one was named: the default is the library's matter."""
+    options = {name: getattr(arguments, name) for name in ("device", "dtype", "approximate", "compile")}
+    return options | ({"model": arguments.model} if arguments.model else {})
 
 
-def add_labels_file(parser: argparse.ArgumentParser, help: str = "names of the classes, one a line") -> None:
+def encoder_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return ``model`` and ``device``, for functions that take no more; a loaded encoder if others were given."""
+    options = model_options(arguments)
+    if options["dtype"] == "float32" and not options["approximate"] and not options["compile"]:
+        return {name: options[name] for name in ("device", "model") if name in options}
+    import zeroshot
+
+    return {"model": zeroshot.load(**options)}
+
+
+def add_prompts(container: Container, help: str = _PROMPTS) -> None:
+    """Add ``--prompts``."""
+    container.add_argument("--prompts", metavar="PROMPTS", help=help)
+
+
+def add_labels_file(container: Container, help: str = "names of the classes, one a line; - for standard input") -> None:
     """Add ``--labels-file``."""
-    parser.add_argument("--labels-file", type=Path, metavar="FILE", help=help)
+    container.add_argument("--labels-file", type=Path, metavar="FILE", help=help)
+
+
+def add_json(container: Container, *, default: str | None = None) -> None:
+    """Add ``--json``; the rule is that of `output.show`."""
+    container.add_argument(
+        "--json",
+        default=default,
+        metavar="[FILE.json]",
+        type=_json_file,
+        help="print one JSON document in place of this text; with FILE.json: write it there, and print this text",
+    )
+
+
+def add_general(parser: Parser, *, json: bool = True, default: str | None = None) -> None:
+    """Add ``--json``, if there is no other place for it, and ``--help``."""
+    if json:
+        add_json(parser.add_argument_group("for programs"), default=default)
+    parser.add_help_option()
 
 
 def read_labels(arguments: argparse.Namespace) -> list[str] | None:
@@ -36,10 +98,14 @@ def read_labels(arguments: argparse.Namespace) -> list[str] | None:
     path: Path | None = arguments.labels_file
     if named and path:
         raise LabelError("both --labels and --labels-file were given; expected one of them")
-    if path is None:
-        return named
+    return named if path is None else read_lines(path)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text that are not blank; of standard input if it is called ``-``."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        lines = content.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(f"{path} cannot be read: {error}; expected a text file with one name a line") from error
     return [line.strip() for line in lines if line.strip()]
@@ -54,3 +120,9 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
+
+
+def _json_file(text: str) -> str:
+    if text == "-" or text.endswith(".json"):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} does not end in .json; expected such a file, or nothing")

@@ -3,67 +3,84 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zeroshot.cli.options import add_labels_file, add_model, model_options, read_labels
+from zeroshot.cli.options import add_json, add_labels_file, add_model, add_prompts, encoder_options, read_labels
+from zeroshot.cli.output import save, show
 from zeroshot.errors import OptionError
 
 if TYPE_CHECKING:
     from zeroshot.cli.options import Commands
+    from zeroshot.cli.parser import Parser
 
 
 def add_parser(commands: Commands) -> None:
     """Add the command ``robustness`` and its two kinds."""
-    parser = commands.add_parser("robustness", help="measure accuracy under distribution shift")
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    parser = commands.add_parser(
+        "robustness",
+        help="accuracy under distribution shift, or under corruptions",
+        usage="zeroshot robustness {shifts,corruptions} … [options]",
+    )
+    actions = parser.add_subparsers(metavar="ACTION", prog="zeroshot robustness", title="actions")
+    parser.add_help_option()
+    parser.set_defaults(run=parser.run_help)
     shifts = actions.add_parser(
         "shifts",
         help="effective and relative robustness to ImageNet's natural shifts",
+        usage="zeroshot robustness shifts SHIFT=… … [options]",
         description="Compare accuracies under ImageNet's natural shifts with what published models lead one to expect.",
-        epilog="Examples: zeroshot robustness shifts imagenet=val imagenet_r=imagenet-r --model ViT-B-32/openai; "
-        "zeroshot robustness shifts imagenet=0.633 imagenet_v2=0.558 imagenet_r=0.881,0.693",
+        examples=(
+            "zeroshot robustness shifts imagenet=0.633 imagenet_v2=0.558 \\\n      imagenet_r=0.881,0.693",
+            "zeroshot robustness shifts imagenet_r=0.881,0.693 --base resnet101 --json",
+        ),
     )
-    shifts.add_argument(
+    group = shifts.add_argument_group("what is measured")
+    group.add_argument(
         "measured",
         nargs="+",
         metavar="SHIFT=…",
         help="folders of class folders, imagenet=… among them; or accuracies: on ImageNet's images of the shift's "
         "classes, a comma, and under the shift",
     )
-    shifts.add_argument("--base", metavar="MODEL", help="model of the table to compare with too, such as resnet101")
-    shifts.add_argument(
-        "--name", metavar="NAME", help="what the model is called, with accuracies (default: this model)"
-    )
-    shifts.add_argument("--prompts", metavar="PROMPTS", help="templates, with folders (default: the paper's 80)")
-    _add_outputs(shifts)
+    group.add_argument("--base", metavar="NAME", help="model of the table to compare with too, such as resnet101")
+    group.add_argument("--name", metavar="NAME", help="what the model is called, with accuracies (default: this model)")
+    add_prompts(group, "templates, with folders (default: the paper's 80)")
     add_model(shifts)
+    _add_outputs(shifts)
     shifts.set_defaults(run=_run_shifts)
     worse = actions.add_parser(
         "corruptions",
         help="accuracy by severity of corruptions made on purpose, after ImageNet-C",
+        usage="zeroshot robustness corruptions DATA [options]",
         description="Corrupt labelled images in several kinds and severities, and measure accuracy on each.",
-        epilog="Example: zeroshot robustness corruptions photos --model mini --kinds fog pixelate --severities 1 3 5",
+        examples=(
+            "zeroshot robustness corruptions examples/photos --model mini --kinds fog \\\n      --severities 1 5",
+        ),
     )
-    worse.add_argument(
+    group = worse.add_argument_group("what is measured")
+    group.add_argument(
         "data", metavar="DATA", help="a folder with one subfolder a class, or a list, as evaluate takes it"
     )
-    worse.add_argument("--prompts", metavar="PROMPTS", help="a shipped set, a file, or a template with {}")
-    worse.add_argument("--labels", nargs="+", metavar="NAME", help="names of the classes")
-    add_labels_file(worse)
-    worse.add_argument("--kinds", nargs="+", metavar="KIND", help="default: the 15 of the mean corruption error")
-    worse.add_argument("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="of 1 to 5")
-    worse.add_argument("--seed", type=int, default=0, metavar="N")
-    _add_outputs(worse)
+    add_prompts(group)
+    group.add_argument("--labels", nargs="+", metavar="LABEL", help="names of the classes")
+    add_labels_file(group)
+    group.add_argument("--kinds", nargs="+", metavar="KIND", help="default: the 15 of the mean corruption error")
+    group.add_argument(
+        "--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="of 1 to 5 (default: all)"
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the corruptions (default: 0)")
     add_model(worse)
+    _add_outputs(worse)
     worse.set_defaults(run=_run_corruptions)
 
 
-def _add_outputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw it there (.png, .svg, .pdf; extra: plot)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+def _add_outputs(parser: Parser) -> None:
+    group = parser.add_argument_group("results")
+    group.add_argument("--figure", type=Path, metavar="FILE", help="draw it there (.png, .svg, .pdf; extra: plot)")
+    add_json(group)
+    parser.add_help_option()
 
 
 def _run_shifts(arguments: argparse.Namespace) -> int:
@@ -79,7 +96,7 @@ def _run_shifts(arguments: argparse.Namespace) -> int:
         from zeroshot.shifted import evaluate_shifts
 
         options = {"prompts": arguments.prompts} if arguments.prompts else {}
-        found = evaluate_shifts(folders, **model_options(arguments), **options, base=arguments.base)
+        found = evaluate_shifts(folders, **encoder_options(arguments), **options, base=arguments.base)
     return _show(found, arguments)
 
 
@@ -92,7 +109,7 @@ def _run_corruptions(arguments: argparse.Namespace) -> int:
 
     found = evaluate_corruptions(
         arguments.data,
-        **model_options(arguments),
+        **encoder_options(arguments),
         prompts=arguments.prompts,
         labels=read_labels(arguments),
         kinds=arguments.kinds,
@@ -106,15 +123,8 @@ def _run_corruptions(arguments: argparse.Namespace) -> int:
 
 
 def _show(found: Any, arguments: argparse.Namespace) -> int:
-    from zeroshot.cache import write_atomically
-
-    print(found)
-    if arguments.json:
-        text = json.dumps(found.to_dict(), indent=2) + "\n"
-        write_atomically(arguments.json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    if arguments.figure:
-        found.save_figure(arguments.figure)
-    return 0
+    code = show(arguments, found, found.to_dict())
+    return code or (save(arguments.figure, found.save_figure) if arguments.figure else 0)
 
 
 def _read_measured(text: str) -> tuple[str, Any]:
