@@ -130,8 +130,6 @@ class ClipEncoder:
         From the checkpoint.
     context : int
         Longest text, in tokens.
-    compiled : bool
-        Whether `torch.compile` translates the image tower.
     """
 
     def __init__(
@@ -146,7 +144,7 @@ class ClipEncoder:
         self.logit_scale: float = checkpoint.logit_scale
         self.logit_bias: float | None = checkpoint.logit_bias
         self.preprocess: Preprocess = checkpoint.preprocess
-        self.compiled = compile
+        self._compile = compile
         self._singles = 0
         self._loading = threading.RLock()
 
@@ -173,6 +171,11 @@ class ClipEncoder:
         )
 
     @property
+    def compiled(self) -> bool:
+        """Whether `torch.compile` translates the image tower."""
+        return self._compile
+
+    @property
     def vision(self) -> nn.Module:
         """The image tower: (n_images, 3, H, W) normalised pixels -> (n_images, dim), not normalised.
 
@@ -186,7 +189,7 @@ class ClipEncoder:
         tower = self._checkpoint.load_vision(device=self.device, dtype=self._stored_dtype)
         if self.dtype == torch.int8:
             quantize(tower)
-        if self.compiled:
+        if self._compile:
             tower.compile()
         return tower
 
@@ -372,7 +375,7 @@ class ClipEncoder:
         """
         with self._loading:
             self._singles += 1
-            if self._singles == 2 and not self.compiled:
+            if self._singles == 2 and not self._compile:
                 pack(self.vision, getattr(self._checkpoint.vision, "positions", 0))
 
     def encode_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
