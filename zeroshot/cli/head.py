@@ -23,6 +23,7 @@ def add_parser(commands: Commands) -> None:
         "head",
         help="build a classifier of names into a file, or look at one",
         usage="zeroshot head {build,show} … [options]",
+        description="A head is the classifier that the text tower makes of the names of classes, or that a probe fits.",
     )
     actions = parser.add_subparsers(metavar="ACTION", prog="zeroshot head", title="actions")
     parser.add_help_option()
@@ -54,6 +55,7 @@ def add_parser(commands: Commands) -> None:
         "show",
         help="say what a saved head is: classes, templates, model",
         usage="zeroshot head show FILE [options]",
+        description="Say what a saved head is: its classes, templates and model, and how it scales what it reads.",
         examples=("zeroshot head show pets.head", "zeroshot head show pets.head --json"),
         failure="the file cannot be read, or is no head",
     )

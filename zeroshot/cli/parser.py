@@ -31,8 +31,6 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, examples: Sequence[str] = (), failure: str = "", **options: Any) -> None:
-        if "description" not in options and "help" in options:
-            options["description"] = options["help"]
         options.setdefault("allow_abbrev", False)  # a script must not break when an option is added
         options.setdefault("formatter_class", Help)
         super().__init__(**options, add_help=False)

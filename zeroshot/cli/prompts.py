@@ -34,13 +34,14 @@ def add_parser(commands: Commands) -> None:
         "the shipped ones are listed.",
         examples=("zeroshot prompts", "zeroshot prompts show food101 --labels pizza", "zeroshot prompts lint food101"),
     )
-    actions = prompts.add_subparsers(metavar="ACTION", prog="zeroshot prompts", title="actions")
+    actions = prompts.add_subparsers(metavar="ACTION", prog="zeroshot prompts", title="actions", help="one of")
     add_general(prompts)
     prompts.set_defaults(run=_list_prompts)
     listing = actions.add_parser(
         "list",
         help="list the shipped sets (the default)",
         usage="zeroshot prompts list [options]",
+        description="List the shipped prompt sets: how many templates and classes each has.",
         examples=("zeroshot prompts list", "zeroshot prompts list --json"),
     )
     add_general(listing, default=argparse.SUPPRESS)  # that of 'zeroshot prompts'
@@ -49,6 +50,7 @@ def add_parser(commands: Commands) -> None:
         "show",
         help="show a set, or the prompts that it makes of labels",
         usage="zeroshot prompts show PROMPTS [options]",
+        description="Show a prompt set, or the prompts that it makes of labels: what the text tower will read.",
         examples=(
             "zeroshot prompts show oxford_pets",
             "zeroshot prompts show food101 --labels pizza 'spring rolls'",
@@ -65,6 +67,7 @@ def add_parser(commands: Commands) -> None:
         "lint",
         help="find what hurts in a set: repeated or ambiguous names, long prompts, …",
         usage="zeroshot prompts lint PROMPTS [options]",
+        description="Find what hurts in a prompt set: repeated, ambiguous or internal names, long prompts.",
         examples=("zeroshot prompts lint food101", "zeroshot prompts lint cifar10 --json"),
         failure="something was found, or there is no such set",
     )
@@ -99,6 +102,7 @@ def add_parser(commands: Commands) -> None:
         "gallery",
         help="print a page of all shipped sets, in Markdown",
         usage="zeroshot prompts gallery",
+        description="Print a page of all shipped prompt sets, in Markdown.",
         examples=("zeroshot prompts gallery > gallery.md",),
     )
     add_general(page, json=False)

@@ -22,6 +22,7 @@ def add_parser(commands: Commands) -> None:
         "robustness",
         help="accuracy under distribution shift, or under corruptions",
         usage="zeroshot robustness {shifts,corruptions} … [options]",
+        description="Measure how much of the accuracy is left on other images than those of the benchmark.",
     )
     actions = parser.add_subparsers(metavar="ACTION", prog="zeroshot robustness", title="actions")
     parser.add_help_option()
