@@ -7,7 +7,6 @@ returns an exit code. Such a module imports torch, and what needs it, in ``run``
 from __future__ import annotations
 
 import argparse
-import difflib
 import io
 import os
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import zeroshot
 from zeroshot.cli import adapt, classify, completions, evaluate, head, limits, models, prompts, robustness
 from zeroshot.cli.output import INTERRUPTED, fail, tell
-from zeroshot.cli.parser import Parser
+from zeroshot.cli.parser import Parser, near_file
 from zeroshot.errors import ZeroShotError
 
 __all__ = ["main"]
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _let_go_of_pipes()
         return 0
     except ZeroShotError as error:
-        return fail(f"{error}{_near_file(str(error), arguments)}")
+        return fail(f"{error}{near_file(str(error), _words(vars(arguments).values()))}")
     except OSError as error:  # of a file to write, of standard output on a full disk
         what = "" if error.filename is None else f"{error.filename}: "
         return fail(f"{what}{error.strerror or error}")
@@ -127,25 +126,6 @@ def _let_go_of_pipes() -> None:
             stream.flush()
         except OSError:
             os.dup2(nowhere, stream.fileno())
-
-
-def _near_file(message: str, arguments: argparse.Namespace) -> str:
-    """Return what may have been meant by a path of the command line that a message names and that does not exist."""
-    for word in _words(vars(arguments).values()):
-        path = Path(word.removeprefix("@"))
-        if not word or word not in message or len(word) > 1000 or "://" in word:
-            continue
-        try:
-            if path.exists():
-                continue
-            folder = next(parent for parent in path.parents if parent.is_dir())
-            rest = path.relative_to(folder).parts
-            near = difflib.get_close_matches(rest[0], [found.name for found in folder.iterdir()], n=1, cutoff=0.6)
-        except (OSError, StopIteration, ValueError):
-            continue
-        if near and (found := folder.joinpath(near[0], *rest[1:])).exists():
-            return f". Did you mean {str(found)!r}?"
-    return ""
 
 
 def _words(values: Any) -> Iterator[str]:

@@ -23,6 +23,7 @@ from zeroshot.cli.output import (
     say,
     write_csv,
 )
+from zeroshot.cli.parser import near_file
 from zeroshot.errors import ImageError, OptionError, ZeroShotError
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _print(
         result: dict[str, Any] = {"image": name}
         if isinstance(outcome, ZeroShotError):
             failed += 1
-            fail(str(outcome))
+            fail(f"{outcome}{near_file(str(outcome), [name])}")
             result |= {"error": str(outcome)}
         else:
             result |= {"label": outcome.label, "score": outcome.score, "index": outcome.index}

@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from zeroshot.cli.output import USAGE, paint, tell
@@ -119,6 +120,29 @@ def suggest(word: str, known: Iterable[str]) -> str:
     folded = {each.lower(): each for each in known}
     near = [folded[each] for each in difflib.get_close_matches(word.lower(), folded, n=2, cutoff=0.6)]
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def near_file(message: str, words: Iterable[str]) -> str:
+    """Return what may have been meant by a path among some words that a message names and that does not exist.
+
+    >>> near_file("no file at 'examples/image'", ["examples/image"])
+    ". Did you mean 'examples/images'?"
+    """
+    for word in words:
+        path = Path(word.removeprefix("@"))
+        if not word or word not in message or "://" in word:
+            continue
+        try:
+            if path.exists():
+                continue
+            folder = next(parent for parent in path.parents if parent.is_dir())
+            name, *rest = path.relative_to(folder).parts
+            near = difflib.get_close_matches(name, [found.name for found in folder.iterdir()], n=1, cutoff=0.6)
+        except (OSError, StopIteration, ValueError):  # too long, not to be read, …
+            continue
+        if near and (found := folder.joinpath(near[0], *rest)).exists():
+            return f". Did you mean {str(found)!r}?"
+    return ""
 
 
 def _settle_json(words: list[str]) -> list[str]:
