@@ -110,3 +110,22 @@ def test_a_forked_process_makes_threads_of_its_own() -> None:
     assert found.get(timeout=30) == 40
     child.join(timeout=30)
     assert child.exitcode == 0
+
+
+def test_pieces_of_work_are_done_by_threads_as_the_caller_computes() -> None:
+    found: list[tuple[int, int, bool, bool]] = []
+
+    def work(number: int) -> None:
+        found.append((number, torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+    with torch.inference_mode():
+        lanes.each_in_lanes(work, range(7))
+    assert sorted(found) == [(number, 1, True, False) for number in range(7)]
+    found.clear()
+    lanes.each_in_lanes(work, range(7))
+    assert sorted(found) == [(number, 1, False, True) for number in range(7)]
+    found.clear()
+    lanes.each_in_lanes(work, [8, 9])  # too few to be shared
+    assert found == [(8, 3, False, True), (9, 3, False, True)]
+    with pytest.raises(ZeroDivisionError):
+        lanes.each_in_lanes(lambda number: 1 // number, [2, 1, 0])

@@ -295,7 +295,8 @@ class ClipEncoder:
                 if shared:
                     features = prefix.encode(cast(TextTower, self.text), part)
                 else:
-                    features = self.text(torch.from_numpy(part).to(self.device))
+                    batch = torch.from_numpy(part).to(self.device)
+                    features = in_lanes(self.text, batch) if self.device.type == "cpu" else self.text(batch)
                 out[torch.from_numpy(rows).to(self.device)] = _normalize(features)
         return out
 
@@ -411,14 +412,15 @@ class ClipEncoder:
         return self._through(lambda batch: vision.features(batch).float(), pixels)  # type: ignore[operator]
 
     def _through(self, tower: Callable[[Tensor], Tensor], pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
-        def encode(batch: Tensor) -> Tensor:
-            with torch.inference_mode():
-                return tower(batch.to(device=self.device, dtype=self._stored_dtype, non_blocking=True))
-
         batch = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
-        if self.device.type == "cpu" and batch.device.type == "cpu" and not self._compile:
-            return in_lanes(encode, batch)
-        return encode(batch)
+
+        def encode(share: Tensor) -> Tensor:
+            return tower(share.to(device=self.device, dtype=self._stored_dtype, non_blocking=True))
+
+        with torch.inference_mode():
+            if self.device.type == "cpu" and batch.device.type == "cpu" and not self._compile:
+                return in_lanes(encode, batch)
+            return encode(batch)
 
 
 def _lengths(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

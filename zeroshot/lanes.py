@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +21,9 @@ from torch import Tensor
 _LEAST, _MOST = 4, 16
 # Images in a batch that is shared.
 LEAST_SHARED = 2 * _LEAST
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -30,8 +35,7 @@ def in_lanes(encode: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     Parameters
     ----------
     encode : callable
-        From (n, ...) to (n, ...), each row by itself. It is called in other threads, which do not have what the caller
-        has set for its own, such as `torch.inference_mode`.
+        From (n, ...) to (n, ...), each row by itself; called in other threads.
     batch : Tensor of shape (n, ...)
         On the CPU. A batch that is too small to be shared goes through `encode` as it is, in the caller's thread.
 
@@ -45,7 +49,27 @@ def in_lanes(encode: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
         return encode(batch)
     lanes = min(threads, len(batch) // _LEAST)
     shares = -(-len(batch) // (lanes * _MOST)) * lanes  # as many for each lane, and of like sizes
-    return torch.cat(list(_pool(threads).map(encode, batch.tensor_split(shares))))
+    return torch.cat(list(_pool(threads).map(_as_here(encode), batch.tensor_split(shares))))
+
+
+def each_in_lanes(work: Callable[[ItemT], object], items: Sequence[ItemT]) -> None:
+    """Do pieces of work on the CPU that do not depend on each other, each in one thread."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(items) < threads:
+        deque(map(work, items), maxlen=0)
+    else:
+        deque(_pool(threads).map(_as_here(work), items), maxlen=0)
+
+
+def _as_here(work: Callable[[ItemT], ResultT]) -> Callable[[ItemT], ResultT]:
+    """Take along what a thread has of its own: whether operations are recorded for gradients."""
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def there(item: ItemT) -> ResultT:
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
+            return work(item)
+
+    return there
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

@@ -9,8 +9,9 @@ attends to its ancestors, and in the last layer only the end tokens are finished
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zeroshot.lanes import each_in_lanes
 from zeroshot.nets.kept import pack
 from zeroshot.nets.text import TextTower
 from zeroshot.nets.transformer import Block
 
 Ints = npt.NDArray[np.int64]
+ItemT = TypeVar("ItemT")
 
 # Nodes that go through the layers' matrix products at once: their hidden activations stay in the processor's cache.
 _NODES_PER_CHUNK = 1536
@@ -137,8 +140,8 @@ def _embed(tower: TextTower, trie: Trie) -> Tensor:
 def _project(block: Block, x: Tensor, *, out: Tensor) -> None:
     """Write the queries, keys and values of all nodes: x (n_nodes, C) -> out (n_nodes, 3 C)."""
     attention = block.attn
-    for start in range(0, len(x), _NODES_PER_CHUNK):
-        chunk = slice(start, start + _NODES_PER_CHUNK)
+
+    def project(chunk: slice) -> None:
         rows = block.ln_1(x[chunk])
         weight = attention.in_proj_weight
         if attention.kept is None or not attention.kept.takes(len(rows), weight):
@@ -146,12 +149,29 @@ def _project(block: Block, x: Tensor, *, out: Tensor) -> None:
         else:
             out[chunk] = attention.project(rows)
 
+    _each(project, _chunks(len(x)), x.device)
+
 
 def _advance(block: Block, x: Tensor, attended: Tensor) -> None:
     """Do what a block does behind the attention: x (n, C) is overwritten, attended (n, C)."""
-    for start in range(0, len(x), _NODES_PER_CHUNK):
-        chunk = slice(start, start + _NODES_PER_CHUNK)
+
+    def advance(chunk: slice) -> None:
         x[chunk] = block.feed(block.attn.out_proj(attended[chunk]).add_(x[chunk]))
+
+    _each(advance, _chunks(len(x)), x.device)
+
+
+def _chunks(n_nodes: int) -> list[slice]:
+    return [slice(start, start + _NODES_PER_CHUNK) for start in range(0, n_nodes, _NODES_PER_CHUNK)]
+
+
+def _each(work: Callable[[ItemT], None], items: Sequence[ItemT], device: torch.device) -> None:
+    """Do pieces of work that do not depend on each other: on the CPU side by side, on a GPU one after the other."""
+    if device.type == "cpu":
+        each_in_lanes(work, items)
+    else:
+        for item in items:
+            work(item)
 
 
 @dataclass(frozen=True)
@@ -181,14 +201,22 @@ class _Queries:
             return attended[0].transpose(0, 1).flatten(1)
         q = qkv[:, :width] if self.nodes is None else qkv[self.nodes, :width]
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        keys_and_values = qkv.view(-1, width)
+
+        def attend(piece: tuple[int, Tensor]) -> None:
+            start, part = piece
+            rows = slice(start, start + len(part))
+            gathered = keys_and_values.index_select(0, part.reshape(-1))
+            k, v = gathered.view(*part.shape, heads, -1).permute(2, 0, 3, 1, 4)  # each (n, heads, T, head_dim)
+            out[rows] = F.scaled_dot_product_attention(q[rows].view(len(part), heads, 1, -1), k, v).flatten(1)
+
+        pieces = []
         start = 0
         for path in self.paths:
             for part in torch.split(path, max(_GATHERED_PER_CHUNK // path.shape[1], 1)):
-                rows = slice(start, start + len(part))
-                gathered = qkv.view(-1, width).index_select(0, part.reshape(-1))
-                k, v = gathered.view(*part.shape, heads, -1).permute(2, 0, 3, 1, 4)  # each (n, heads, T, head_dim)
-                out[rows] = F.scaled_dot_product_attention(q[rows].view(len(part), heads, 1, -1), k, v).flatten(1)
+                pieces.append((start, part))
                 start += len(part)
+        _each(attend, pieces, qkv.device)
         return out
 
 
