@@ -4,8 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LABELS := cat dog clock plate rocket lighthouse car tree "cup of coffee" "bowl of soup"
+# What is known to depend on versions: every library that is not ours is called in one of them.
+VERSION_TESTS := $(addprefix tests/test_, image tokenizer tokenizer_file weights hub head classifier stream sources \
+	formats jobs probe robustness labelled nets layouts mini registry public)
 
-.PHONY: demo test test-all check lint format clean
+.PHONY: help demo test test-all test-minimum check lint format package clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/.demo ## classify the example photographs with the bundled model
 	@$(BIN)/zeroshot classify examples/images/*.jpg --labels $(LABELS) --model mini --top-k 3
@@ -16,19 +22,26 @@ test: $(VENV)/.test ## all tests
 test-all: $(VENV)/.all ## what `make test` leaves out: tests that need extras, and checkpoints of full size
 	$(BIN)/python -m pytest tests -m "extra or full_size"
 
+test-minimum: $(VENV)-minimum/.done ## what depends on versions, with the lowest of each: gigabytes, with CUDA libraries
+	$(VENV)-minimum/bin/python -m pytest -W default $(addsuffix .py, $(VERSION_TESTS))
+
 check: lint test ## what a change has to pass: ruff, mypy, tests
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+package: $(VENV)/.dev ## wheel and sdist in dist/, the same bytes whenever and wherever it is called
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist .
+
+clean: ## remove what these make: environments, packages, caches
+	rm -rf $(VENV) $(VENV)-minimum build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,4 +60,11 @@ $(VENV)/.all: $(VENV)/.test
 
 $(VENV)/.dev: $(VENV)/.test
 	@$(PIP) --editable ".[dev]"
+	@touch $@
+
+# The extras and not `test`, which asks for the newest of the peers that ours is compared with.
+$(VENV)-minimum/.done: pyproject.toml .ci/minimum.txt
+	@test -x $(VENV)-minimum/bin/python || $(PYTHON) -m venv $(VENV)-minimum
+	@$(VENV)-minimum/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/minimum.txt \
+		--editable ".[datasets,pandas,parquet,plot,probe,ray,timm,tokenizers,transformers]" pytest hypothesis protobuf
 	@touch $@

@@ -78,15 +78,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-    elif name in _MODULES:
-        value = import_module(f"zeroshot.{name}")
-    else:
-        raise AttributeError(f"module 'zeroshot' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker would take it for a promise of any name, and let misspelt ones pass
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            value = getattr(import_module(_HOME[name]), name)
+        elif name in _MODULES:
+            value = import_module(f"zeroshot.{name}")
+        else:
+            raise AttributeError(f"module 'zeroshot' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

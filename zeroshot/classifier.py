@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -22,7 +22,7 @@ from zeroshot.encoder import Encoder, FeatureEncoder, check_encoder, feature_enc
 from zeroshot.errors import CheckpointError, HeadError, OptionError, check_positive
 from zeroshot.files import find_weights
 from zeroshot.head import Head, build_head
-from zeroshot.image import ImageLike, is_single_image, iter_images
+from zeroshot.image import ImageLike, Images, is_single_image, iter_images
 from zeroshot.pictures import hold
 from zeroshot.prediction import DEFAULT_TOP_K, Outcome, Prediction, Predictions
 from zeroshot.prompts import Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, parse_labels
@@ -170,7 +170,7 @@ class Classifier:
     ) -> Prediction: ...
     @overload
     def __call__(
-        self, images: Iterable[ImageLike], *, top_k: int = ..., threshold: float = ..., batch_size: int = ...
+        self, images: Images, *, top_k: int = ..., threshold: float = ..., batch_size: int = ...
     ) -> Predictions: ...
 
     def __call__(
@@ -356,7 +356,7 @@ def classify(  # type: ignore[overload-overlap]  # as above
 ) -> Prediction: ...
 @overload
 def classify(
-    images: Iterable[ImageLike],
+    images: Images,
     labels: LabelsLike | None = ...,
     *,
     model: ModelLike = ...,

@@ -12,7 +12,7 @@ import io
 import math
 import os
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Reversible, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,9 @@ from zeroshot.errors import (
 )
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
+# Several images, for type checkers: lists, sets, views, generators, …; not `Iterable`, since arrays are iterable too
+# and would be both. An array is one image to them; one of four axes, which is a collection, is written ``list(array)``.
+Images: TypeAlias = "Reversible[ImageLike] | Iterator[ImageLike] | Set[ImageLike]"
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear"]
 
