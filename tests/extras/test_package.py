@@ -38,7 +38,7 @@ def run(*command: str | Path, cwd: Path, umask: int = -1, **environment: str) ->
         umask=umask,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
