@@ -270,5 +270,5 @@ def test_code_that_uses_every_name_is_typed(python: Path, tmp_path: Path) -> Non
     assert set(zeroshot.__all__) <= used | {"Classifier"}
     assert mypy(python, code, tmp_path) == "Success: no issues found in 1 source file\n"
     # And it would say so: one image is no list.
-    wrong = code.replace('("cat.jpg", LABELS), Prediction)', '("cat.jpg", LABELS), list[Prediction])', 1)
+    wrong = code.replace('("cat.jpg", LABELS), Prediction)', '("cat.jpg", LABELS), Predictions)', 1)
     assert "assert-type" in mypy(python, wrong, tmp_path)

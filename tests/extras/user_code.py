@@ -15,6 +15,7 @@ from PIL import Image
 
 import zeroshot
 from zeroshot import Classifier, Encoder, Head, Match, Prediction, PromptSet, ZeroShotError
+from zeroshot.prediction import Predictions
 
 LABELS = ["cat", "dog"]
 
@@ -33,25 +34,25 @@ def one_image(photo: Image.Image, pixels: npt.NDArray[np.uint8]) -> None:
 
 
 def many_images(photo: Image.Image, pixels: npt.NDArray[np.uint8], either: str | list[str]) -> None:
-    assert_type(zeroshot.classify(["a.jpg", "b.jpg"], LABELS), list[Prediction])
-    assert_type(zeroshot.classify(("a.jpg", Path("b.jpg")), LABELS), list[Prediction])
-    assert_type(zeroshot.classify([photo, photo], LABELS), list[Prediction])
-    assert_type(zeroshot.classify([pixels, photo, "a.jpg"], LABELS), list[Prediction])
-    assert_type(zeroshot.classify([np.asarray(photo)], LABELS), list[Prediction])
-    assert_type(zeroshot.classify(list(np.zeros((4, 8, 8, 3), dtype=np.uint8)), LABELS), list[Prediction])
-    assert_type(zeroshot.classify(Path("photos").glob("*.jpg"), LABELS), list[Prediction])
-    assert_type(zeroshot.classify((f"{i}.jpg" for i in range(9)), LABELS), list[Prediction])
-    assert_type(zeroshot.classify({"a": photo}.values(), LABELS), list[Prediction])
-    assert_type(zeroshot.classify({"a.jpg"}, LABELS), list[Prediction])
-    assert_type(zeroshot.classify([], LABELS), list[Prediction])
-    assert_type(zeroshot.classify(either, LABELS), Prediction | list[Prediction])
+    assert_type(zeroshot.classify(["a.jpg", "b.jpg"], LABELS), Predictions)
+    assert_type(zeroshot.classify(("a.jpg", Path("b.jpg")), LABELS), Predictions)
+    assert_type(zeroshot.classify([photo, photo], LABELS), Predictions)
+    assert_type(zeroshot.classify([pixels, photo, "a.jpg"], LABELS), Predictions)
+    assert_type(zeroshot.classify([np.asarray(photo)], LABELS), Predictions)
+    assert_type(zeroshot.classify(list(np.zeros((4, 8, 8, 3), dtype=np.uint8)), LABELS), Predictions)
+    assert_type(zeroshot.classify(Path("photos").glob("*.jpg"), LABELS), Predictions)
+    assert_type(zeroshot.classify((f"{i}.jpg" for i in range(9)), LABELS), Predictions)
+    assert_type(zeroshot.classify({"a": photo}.values(), LABELS), Predictions)
+    assert_type(zeroshot.classify({"a.jpg"}, LABELS), Predictions)
+    assert_type(zeroshot.classify([], LABELS), Predictions)
+    assert_type(zeroshot.classify(either, LABELS), Prediction | Predictions)
 
 
 def classifiers(photo: Image.Image) -> None:
     clf = Classifier(LABELS, model=Path("folder"), prompts=["a {}."], device=torch.device("cpu"), dtype=torch.float16)
     assert_type(clf("cat.jpg"), Prediction)
     assert_type(clf(np.asarray(photo), top_k=3), Prediction)
-    assert_type(clf(["cat.jpg", photo], threshold=0.5, batch_size=8), list[Prediction])
+    assert_type(clf(["cat.jpg", photo], threshold=0.5, batch_size=8), Predictions)
     assert_type(clf.predict_proba("cat.jpg"), npt.NDArray[np.float32])
     assert_type(clf.labels, tuple[str, ...])
     assert_type(clf.head, Head)
