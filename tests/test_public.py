@@ -30,7 +30,8 @@ LEVELS = [
     {"head", "labelled"},
     {"classifier", "weighting", "report"},
     {"compare", "jobs", "engines", "evaluation", "probe"},
-    {"fewshot", "limits", "shifted", "calibration", "reproduce"},
+    {"fewshot", "limits", "shifted", "calibration", "reproduce", "workbench"},
+    {"app"},
     {"cli"},
     {"__main__"},
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -175,6 +176,27 @@ def score_embeddings(
             "is now (weights, configuration or dtype differ); load that one, or embed the images again"
         )
     return classifier.score(embeddings.batches(), top_k=top_k, threshold=threshold)
+
+
+def csv_table(outcomes: Iterable[Outcome], *, top_k: int) -> bytes:
+    """Return the table that `classify_files` writes as CSV: a header, and a row for each image.
+
+    Parameters
+    ----------
+    outcomes : iterable of Outcome
+        Their predictions show at least `top_k` classes, or all.
+    top_k : int
+        For so many of the most probable classes there are columns.
+
+    Examples
+    --------
+    >>> clf = Classifier(["cat", "dog"], model="mini")
+    >>> print(csv_table(clf.stream(["no such file.jpg"]), top_k=1).decode().splitlines()[0])
+    source,label,score,index,label_1,score_1,index_1,error,message
+    """
+    table = io.BytesIO()
+    _results_format(Path("table.csv"), top_k).write(table, list(map(_prediction_row, outcomes)), first=True)
+    return table.getvalue()
 
 
 def embed_files(
