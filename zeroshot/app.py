@@ -38,7 +38,9 @@ _KEPT_SECONDS = 24 * 3600  # uploads of a page that is left open; those of a clo
 _EMPTY = "Drop pictures anywhere on this page, paste them, or choose them above."
 
 _STYLE = """
-.gradio-container { --zs-bar: #2f6fdb; --zs-line: var(--border-color-primary); max-width: 1180px !important; }
+.gradio-container { --zs-bar: #2f6fdb; --zs-line: var(--border-color-primary); max-width: 1180px !important;
+  margin: 0 auto !important; }
+#status, #results, #table { padding: 0 !important; } #table { margin: 0; }
 .dark .gradio-container, .dark.gradio-container { --zs-bar: #4f8dff; }
 .zs-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(260px, 100%), 1fr)); gap: 14px; }
 .zs-card { border: 1px solid var(--zs-line); border-radius: 10px; overflow: hidden; margin: 0;
@@ -55,7 +57,7 @@ _STYLE = """
   overflow-wrap: anywhere; color: var(--body-text-color); background: var(--block-background-fill); }
 .zs-error { border-color: #c33; border-left-width: 5px; }
 .zs-table { display: inline-block; padding: 8px 16px; border-radius: 8px; font-size: 14px; text-decoration: none;
-  border: 1px solid var(--zs-line); background: var(--button-secondary-background-fill);
+  border: 1px solid var(--zs-line); background: var(--button-secondary-background-fill); margin: 0;
   color: var(--button-secondary-text-color) !important; }
 body:has(.zs-error, .zs-waiting) .zs-old { opacity: .45; }
 """
@@ -151,7 +153,7 @@ def build_app(
                     max_lines=14,
                     elem_id="labels",
                 )
-                with gr.Row():
+                with gr.Row(equal_height=True):
                     chosen_prompts = gr.Dropdown(
                         [DEFAULT_PROMPTS, *available_prompts()],
                         value=prompts,
@@ -160,7 +162,7 @@ def build_app(
                         min_width=140,
                     )
                     classes = gr.Button(
-                        "Take its classes", interactive=bool(first.classes), elem_id="classes", min_width=120, size="sm"
+                        "Take its classes", interactive=bool(first.classes), elem_id="classes", min_width=120
                     )
                 templates = gr.Textbox(
                     "\n".join(first.templates),
@@ -200,9 +202,16 @@ def build_app(
                 results = gr.HTML("", elem_id="results")
                 table = gr.HTML("", elem_id="table")
                 python = gr.Code(
-                    "", language="python", label="The same in Python", interactive=False, wrap_lines=True,
-                    visible=False, elem_id="python", buttons=["copy"],
-                )  # fmt: skip
+                    "",
+                    language="python",
+                    label="The same in Python",
+                    interactive=False,
+                    wrap_lines=True,
+                    show_line_numbers=False,
+                    visible=False,
+                    elem_id="python",
+                    buttons=["copy"],
+                )
         fields = [names, chosen_model, chosen_prompts, templates, background, threshold, multi_label]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         gr.on(
@@ -282,9 +291,7 @@ def launch_app(
                 strict_cors=True,
                 max_file_size=(limits or Limits()).megabytes << 20,
                 app_kwargs={"middleware": middleware},
-                theme=gr.themes.Default(
-                    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "Consolas", "monospace"]
-                ),
+                theme=_theme(gr),
                 css=_STYLE,
                 head=_SCRIPT,
             )
@@ -336,6 +343,20 @@ def _import_gradio() -> Any:
         return importlib.import_module("gradio")
     except ImportError as error:
         raise MissingExtraError("the page needs gradio: pip install 'zeroshot-clip[app]'") from error
+
+
+def _theme(gr: Any) -> Any:
+    fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    # Gradio's own grey of what stands beside is too light to be read on white.
+    soft, soft_dark = "*neutral_600", "*neutral_400"
+    return gr.themes.Default(**fonts).set(
+        body_text_color_subdued=soft,
+        body_text_color_subdued_dark=soft_dark,
+        block_info_text_color=soft,
+        block_info_text_color_dark=soft_dark,
+        block_title_text_color="*neutral_800",
+        block_title_text_color_dark="*neutral_100",
+    )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from zeroshot.cli.options import positive
@@ -19,7 +20,8 @@ def add_parser(commands: Commands) -> None:
         help="open a page in the browser: drop pictures, type labels, edit templates, watch the scores",
         description="Open a page in the browser, served by this machine to itself: drop or paste pictures, type "
         "labels, edit templates and watch the scores, take the table or the Python that does the same.",
-        epilog="Needs the extra: pip install 'zeroshot-clip[app]'. Examples: zeroshot app; zeroshot app --model ViT-B-32/datacomp_xl_s13b_b90k --prompts imagenet",
+        epilog="Needs Gradio: pip install 'zeroshot-clip[app]'. Examples: zeroshot app; "
+        "zeroshot app --model ViT-B-32/datacomp_xl_s13b_b90k --prompts imagenet",
     )
     parser.add_argument(
         "--model", metavar="MODEL", help="chosen at the beginning: a name, hf-hub:owner/name or a path (default: mini)"
@@ -41,6 +43,9 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    # Gradio's own, of event loops that it leaves open and of an option of pandas that it still sets.
+    warnings.filterwarnings("ignore", "unclosed (event loop|<socket)", ResourceWarning)
+    warnings.filterwarnings("ignore", "'future.no_silent_downcasting'")
     from PIL import Image
 
     from zeroshot.app import build_app, is_loopback, launch_app
