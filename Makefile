@@ -55,6 +55,10 @@ $(VENV)/.test: $(VENV)/.demo
 
 $(VENV)/.all: $(VENV)/.test
 	@$(PIP) --editable ".[test-all]"
+	@$(PIP) --no-deps gradio # and the rest that it asks for, but for a Pillow that is older than the pinned one
+	@$(BIN)/python -c "from importlib.metadata import requires; \
+		print(*(r for r in requires('gradio') if 'extra ==' not in r and not r.startswith('pillow')), sep='\n')" > $@
+	@$(PIP) --requirement $@
 	@$(PIP) --no-deps clip-benchmark # what else it asks for includes torchvision, which its metrics do not need
 	@touch $@
 

@@ -232,7 +232,16 @@ def test_the_classes_of_a_set_survive_the_field(name: str) -> None:
     if not prompts.classes:
         assert write_labels(prompts) == ""
         return
-    assert prompts.expand(read_labels(write_labels(prompts))) == prompts.expand(prompts.labels)
+    found, expected = parse_labels(read_labels(write_labels(prompts))), prompts.labels
+    assert found.names == tuple(label.strip() for label in expected.names)
+    assert found.synonyms == tuple(tuple(word.strip() for word in words) for words in expected.synonyms)
+
+
+@pytest.mark.parametrize("name", available_prompts())
+def test_the_templates_of_a_set_survive_the_field(name: str) -> None:
+    # Also those of imagenet_ar, some of which begin or end with a space.
+    question = Question("cat", prompts=name, templates="\n".join(load_prompts(name).templates))
+    assert question.arguments() == {"labels": ["cat"], "model": "mini", "prompts": name}
 
 
 @given(st.text())

@@ -110,7 +110,7 @@ class Question:
         >>> Question("cat = cat, kitten\ndog", prompts="imagenet", templates="a {}.").arguments()
         {'labels': {'cat': ['cat', 'kitten'], 'dog': ['dog']}, 'model': 'mini', 'prompts': ['a {}.']}
         """
-        templates = tuple(_lines(self.templates))
+        templates = tuple(line for line in self.templates.split("\n") if line.strip())
         edited = templates != shipped_set(self.prompts).templates
         found: dict[str, Any] = {"labels": read_labels(self.labels), "model": self.model.strip()}
         if edited:
@@ -130,7 +130,7 @@ class Question:
         lines = ["import zeroshot", "", "clf = zeroshot.Classifier("]
         lines += [f"    {_literal(labels)},"]
         lines += [f"    {name}={_literal(value)}," for name, value in options.items()]
-        shown = {"top_k": top_k} if top_k != DEFAULT_TOP_K else {}
+        shown: dict[str, Any] = {"top_k": top_k} if top_k != DEFAULT_TOP_K else {}
         shown |= {"threshold": self.threshold} if self.threshold else {}
         call = "".join(f", {name}={value!r}" for name, value in shown.items())
         lines += [")", f"images = {_literal(list(names))}"]
@@ -267,7 +267,7 @@ class Workbench:
         names = [Path(file).name for file in taken]
         batch = EmbeddedBatch(0, names, [picture.error for picture in pictures], rows)
         # All classes: how many are drawn is the page's matter, and the table has every one.
-        options = {"top_k": len(labels.names), "threshold": question.threshold}
+        options: dict[str, Any] = {"top_k": len(labels.names), "threshold": question.threshold}
         outcomes = tuple(classifier.score((one for one in [batch]), **options))
         readable = [outcome.source for outcome in outcomes if outcome.error is None]
         left_out = len(files) - len(taken)
