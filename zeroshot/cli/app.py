@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 import warnings
 from typing import TYPE_CHECKING
 
@@ -55,16 +57,20 @@ def _run(arguments: argparse.Namespace) -> int:
     limits = Limits(**{name: value for name, value in given.items() if value})
     Image.MAX_IMAGE_PIXELS = limits.pixels  # Pillow's own would be smaller than one that was asked for
     chosen = {"model": arguments.model, "prompts": arguments.prompts, "labels": "\n".join(arguments.labels or ())}
-    page = build_app(device=arguments.device, limits=limits, **{name: value for name, value in chosen.items() if value})
-    if not is_loopback(arguments.host):
-        print(
-            f"zeroshot: warning: {arguments.host} is not of this machine alone: whoever reaches the port sees and uses "
-            "the page, without a password. Leave --host out to keep it to yourself",
-            file=sys.stderr,
+    with tempfile.TemporaryDirectory(prefix="zeroshot-app-") as uploads:
+        os.environ["GRADIO_TEMP_DIR"] = uploads  # read when Gradio is imported; what was uploaded goes with the server
+        page = build_app(
+            device=arguments.device, limits=limits, **{name: value for name, value in chosen.items() if value}
         )
-    address = launch_app(
-        page, host=arguments.host, port=arguments.port, limits=limits, open_browser=arguments.open, block=False
-    )
-    print(f"zeroshot: the page is at {address} until Ctrl+C", file=sys.stderr, flush=True)
-    page.block_thread()
-    return 0
+        if not is_loopback(arguments.host):
+            print(
+                f"zeroshot: warning: {arguments.host} is not of this machine alone: whoever reaches the port sees and uses "
+                "the page, without a password. Leave --host out to keep it to yourself",
+                file=sys.stderr,
+            )
+        address = launch_app(
+            page, host=arguments.host, port=arguments.port, limits=limits, open_browser=arguments.open, block=False
+        )
+        print(f"zeroshot: the page is at {address} until Ctrl+C", file=sys.stderr, flush=True)
+        page.block_thread()
+        return 0
