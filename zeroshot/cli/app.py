@@ -45,9 +45,9 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Gradio's own, of event loops that it leaves open and of an option of pandas that it still sets.
+    # Gradio's own, of event loops that it leaves open and of options of pandas that it still sets.
     warnings.filterwarnings("ignore", "unclosed (event loop|<socket)", ResourceWarning)
-    warnings.filterwarnings("ignore", "'future.no_silent_downcasting'")
+    warnings.filterwarnings("ignore", "('future.no_silent_downcasting'|The copy keyword) is deprecated")
     from PIL import Image
 
     from zeroshot.app import build_app, is_loopback, launch_app
@@ -64,8 +64,8 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         if not is_loopback(arguments.host):
             print(
-                f"zeroshot: warning: {arguments.host} is not of this machine alone: whoever reaches the port sees and uses "
-                "the page, without a password. Leave --host out to keep it to yourself",
+                f"zeroshot: warning: {arguments.host} is not of this machine alone: whoever reaches the port sees and "
+                "uses the page, without a password. Leave --host out to keep it to yourself",
                 file=sys.stderr,
             )
         address = launch_app(
