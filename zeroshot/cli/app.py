@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import warnings
 from typing import TYPE_CHECKING
 
 from zeroshot.cli.options import positive
+from zeroshot.cli.output import tell
 
 if TYPE_CHECKING:
     from zeroshot.cli.options import Commands
@@ -19,28 +19,34 @@ def add_parser(commands: Commands) -> None:
     """Add the command ``app``."""
     parser = commands.add_parser(
         "app",
-        help="open a page in the browser: drop pictures, type labels, edit templates, watch the scores",
+        help="a page in the browser: drop pictures, type labels",
+        usage="zeroshot app [options]",
         description="Open a page in the browser, served by this machine to itself: drop or paste pictures, type "
-        "labels, edit templates and watch the scores, take the table or the Python that does the same.",
-        epilog="Needs Gradio: pip install 'zeroshot-clip[app]'. Examples: zeroshot app; "
-        "zeroshot app --model ViT-B-32/datacomp_xl_s13b_b90k --prompts imagenet",
+        "labels, edit templates and watch the scores, take the table or the Python that does the same. It ends with "
+        "Ctrl+C. Needs Gradio: pip install 'zeroshot-clip[app]'.",
+        examples=("zeroshot app", "zeroshot app --labels cat dog car --prompts imagenet --no-open"),
     )
-    parser.add_argument(
-        "--model", metavar="MODEL", help="chosen at the beginning: a name, hf-hub:owner/name or a path (default: mini)"
+    group = parser.add_argument_group("what stands there at the beginning")
+    group.add_argument("--model", metavar="MODEL", help="a name, hf-hub:owner/name or a path (default: mini)")
+    group.add_argument("--prompts", metavar="PROMPTS", help="a prompt set")
+    group.add_argument("--labels", nargs="+", metavar="NAME", help="labels")
+    group = parser.add_argument_group("where it runs")
+    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, … (default: CUDA if there is one)")
+    group.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: this machine alone)"
     )
-    parser.add_argument("--prompts", metavar="PROMPTS", help="prompt set that is chosen at the beginning")
-    parser.add_argument("--labels", nargs="+", metavar="NAME", help="labels that stand there at the beginning")
-    parser.add_argument("--device", metavar="DEVICE", help="'cpu', 'cuda', 'cuda:1', … (default: CUDA if there is one)")
-    parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: this machine only)"
+    group.add_argument("--port", type=positive, metavar="N", help="port (default: the first free one from 7860 on)")
+    group.add_argument(
+        "--open",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show the page in the browser (default: yes)",
     )
-    parser.add_argument("--port", type=positive, metavar="N", help="port (default: the first free one from 7860 on)")
-    parser.add_argument(
-        "--open", action=argparse.BooleanOptionalAction, default=True, help="show the page in the browser (default)"
-    )
-    parser.add_argument("--max-pictures", type=positive, metavar="N", help="pictures at once (default 64)")
-    parser.add_argument("--max-megabytes", type=positive, metavar="N", help="of one file (default 32)")
-    parser.add_argument("--max-pixels", type=positive, metavar="N", help="of one picture (default 50000000)")
+    group = parser.add_argument_group("limits")
+    group.add_argument("--max-pictures", type=positive, metavar="N", help="pictures at once (default: 64)")
+    group.add_argument("--max-megabytes", type=positive, metavar="N", help="megabytes of one file (default: 32)")
+    group.add_argument("--max-pixels", type=positive, metavar="N", help="pixels of one picture (default: 50000000)")
+    parser.add_help_option()
     parser.set_defaults(run=_run)
 
 
@@ -63,14 +69,14 @@ def _run(arguments: argparse.Namespace) -> int:
             device=arguments.device, limits=limits, **{name: value for name, value in chosen.items() if value}
         )
         if not is_loopback(arguments.host):
-            print(
-                f"zeroshot: warning: {arguments.host} is not of this machine alone: whoever reaches the port sees and "
+            tell(
+                f"{arguments.host} is not of this machine alone: whoever reaches the port sees and "
                 "uses the page, without a password. Leave --host out to keep it to yourself",
-                file=sys.stderr,
+                kind="warning",
             )
         address = launch_app(
             page, host=arguments.host, port=arguments.port, limits=limits, open_browser=arguments.open, block=False
         )
-        print(f"zeroshot: the page is at {address} until Ctrl+C", file=sys.stderr, flush=True)
+        tell(f"the page is at {address} until Ctrl+C")
         page.block_thread()
         return 0
