@@ -15,8 +15,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from zeroshot.classifier import DEFAULT_TOP_K, NONE, Outcome
 from zeroshot.errors import MissingExtraError, OptionError, ZeroShotError
+from zeroshot.prediction import DEFAULT_TOP_K, NONE, Outcome
 from zeroshot.prompts import available_prompts
 from zeroshot.registry import MINI, available_models
 from zeroshot.workbench import (

@@ -21,12 +21,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zeroshot.classifier import DEFAULT_TOP_K, Classifier, Outcome, as_encoder
+from zeroshot.classifier import Classifier, as_encoder
 from zeroshot.encoder import Encoder
 from zeroshot.errors import ImageError, LabelError, OptionError, check_positive
 from zeroshot.head import Head, build_head
 from zeroshot.image import open_image
 from zeroshot.jobs import csv_table
+from zeroshot.prediction import DEFAULT_TOP_K, Outcome
 from zeroshot.prompts import DEFAULT_TEMPLATE, PromptSet, as_prompt_set, parse_labels
 from zeroshot.registry import MINI
 from zeroshot.stream import EmbeddedBatch
