@@ -91,7 +91,11 @@ SLOW = {"fewshot", "probe", "calibrate", "limits", "robustness"}
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.extra if name in SLOW else ()) for name in COMMANDS if " " not in name and name not in SERVERS],
+    [
+        pytest.param(name, marks=pytest.mark.extra if name in SLOW else ())
+        for name in COMMANDS
+        if " " not in name and name not in SERVERS
+    ],
 )
 def test_examples_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
