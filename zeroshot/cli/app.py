@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from zeroshot.cli.options import positive
-from zeroshot.cli.output import tell
+from zeroshot.cli.output import inform, tell
 
 if TYPE_CHECKING:
     from zeroshot.cli.options import Commands
@@ -77,6 +77,6 @@ def _run(arguments: argparse.Namespace) -> int:
         address = launch_app(
             page, host=arguments.host, port=arguments.port, limits=limits, open_browser=arguments.open, block=False
         )
-        tell(f"the page is at {address} until Ctrl+C")
+        inform(f"the page is at {address} until Ctrl+C")
         page.block_thread()
         return 0
