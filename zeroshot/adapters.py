@@ -64,6 +64,21 @@ class AdaptedEncoder:
     logit_scale : float
         Factor on cosine similarities, already exponentiated.
     logit_bias : float or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> encoder = from_functions(lambda images: np.ones((len(images), 2)), name="ones", dim=2, logit_scale=1.0)
+    >>> encoder.encode_images("examples/images/cat.jpg").tolist()  # normalised
+    [[0.7071067690849304, 0.7071067690849304]]
+    >>> encoder.encode_features(["examples/images/cat.jpg"]).tolist(), encoder.feature_dim  # not normalised
+    ([[1.0, 1.0]], 2)
+    >>> encoder.encode_texts("a cat")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    zeroshot.errors.InputTypeError: 'ones' embeds images only: it has no text tower, and serves for probes ...
+    >>> len(encoder.fingerprint)
+    64
     """
 
     def __init__(self, facts: _Facts, encode_images: Callable[[list[Any]], Any]) -> None:
@@ -111,6 +126,8 @@ class AdaptedEncoder:
             If one cannot be decoded; the message names it.
         CheckpointError
             If what the model returns has another shape, or is not finite.
+        InputTypeError
+            If what the model returns is no array.
         """
         return self._in_batches(self._encode_images, as_image_list(images), check_positive("batch_size", batch_size))
 
@@ -129,7 +146,7 @@ class AdaptedEncoder:
 
         Raises
         ------
-        ImageError, CheckpointError
+        ImageError, CheckpointError, InputTypeError
             As for `encode_images`.
         """
         images = as_image_list(images)
@@ -137,11 +154,16 @@ class AdaptedEncoder:
 
     @property
     def feature_dim(self) -> int:
-        """Size of the features: that of the embeddings."""
+        """Return the size of the features: that of the embeddings."""
         return self.dim
 
     def encode_texts(self, texts: str | Sequence[str]) -> Tensor:
         """Embed texts, as they are.
+
+        Parameters
+        ----------
+        texts : str or sequence of str
+            As they are: templates are the business of `build_head`.
 
         Returns
         -------
@@ -209,10 +231,20 @@ class AdaptedEncoder:
 class AdaptedPixelEncoder(AdaptedEncoder):
     """An `AdaptedEncoder` whose images can be preprocessed apart from the model, such as in threads of a stream.
 
+    Made by `from_open_clip`, `from_transformers` and `from_timm`; the other attributes are those of `AdaptedEncoder`.
+
     Attributes
     ----------
     preprocess : callable
         From whatever is an image to ndarray of shape (3, H, W), float32.
+
+    Examples
+    --------
+    >>> import numpy as np, zeroshot
+    >>> encoder = from_open_clip(*to_open_clip(zeroshot.load("mini")), name="mini")
+    >>> pixels = np.stack([encoder.preprocess("examples/images/cat.jpg")])
+    >>> encoder.encode_pixels(pixels).shape, encoder.features_of_pixels(pixels).shape
+    (torch.Size([1, 384]), torch.Size([1, 384]))
     """
 
     def __init__(
@@ -294,6 +326,13 @@ def from_open_clip(model: Any, preprocess: Any, tokenizer: Any, *, name: str | N
         model, _, preprocess = open_clip.create_model_and_transforms("ViT-B-32", pretrained="laion2b_s34b_b79k")
         encoder = from_open_clip(model, preprocess, open_clip.get_tokenizer("ViT-B-32"), name="ViT-B-32")
         zeroshot.classify("cat.jpg", ["cat", "dog"], model=encoder)
+
+    Without a download, with `to_open_clip` in the place of open_clip:
+
+    >>> import zeroshot
+    >>> encoder = from_open_clip(*to_open_clip(zeroshot.load("mini")), name="mini by way of open_clip")
+    >>> zeroshot.classify("examples/images/cat.jpg", ["cat", "dog"], model=encoder).label
+    'cat'
     """
     _check_members(model, "model", "a model of open_clip", "encode_image", "encode_text", "logit_scale", "parameters")
     transform = partial(_transform, preprocess)
@@ -353,6 +392,13 @@ def from_transformers(model: Any, processor: Any, *, name: str | None = None) ->
         repository = "google/siglip-base-patch16-224"
         encoder = from_transformers(AutoModel.from_pretrained(repository), AutoProcessor.from_pretrained(repository))
         zeroshot.classify("cat.jpg", ["cat", "dog"], model=encoder)
+
+    What is no such model is told at once:
+
+    >>> from_transformers("openai/clip-vit-base-patch32", None)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    zeroshot.errors.InputTypeError: model is of type str, which lacks get_image_features, get_text_features; ...
     """
     _check_members(
         model, "model", "a dual encoder of transformers, such as CLIPModel", "get_image_features", "get_text_features"
@@ -433,6 +479,13 @@ def from_sentence_transformers(
 
         encoder = from_sentence_transformers(SentenceTransformer("clip-ViT-B-32"), name="clip-ViT-B-32")
         zeroshot.classify("cat.jpg", ["cat", "dog"], model=encoder)
+
+    What is no such model is told at once:
+
+    >>> from_sentence_transformers("clip-ViT-B-32")
+    Traceback (most recent call last):
+    ...
+    zeroshot.errors.InputTypeError: model is of type str, which lacks modules, device; expected a SentenceTransformer
     """
     _check_members(model, "model", "a SentenceTransformer", "encode", "modules", "device")
     model.eval()
@@ -494,6 +547,13 @@ def from_timm(model: Any, *, name: str | None = None) -> AdaptedPixelEncoder:
 
         encoder = from_timm(timm.create_model("vit_small_patch14_dinov2.lvd142m", pretrained=True))
         encoder.encode_images(["cat.jpg"])
+
+    What is no such model is told at once:
+
+    >>> from_timm("vit_small_patch14_dinov2.lvd142m")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    zeroshot.errors.InputTypeError: model is of type str, which lacks ...; expected a model of timm
     """
     _check_members(
         model, "model", "a model of timm", "forward_features", "forward_head", "pretrained_cfg", "parameters"
@@ -553,10 +613,16 @@ def from_functions(
         default drawn at random: then this very object alone can use the heads that are built with it, and later
         processes build them again.
 
+    Returns
+    -------
+    AdaptedEncoder
+
     Raises
     ------
     InputTypeError, OptionError
         If an argument is of a wrong type or out of its range.
+    DeviceError
+        If this machine does not have the device.
 
     Examples
     --------
@@ -631,7 +697,25 @@ def to_open_clip(encoder: Any) -> tuple[OpenClipModel, Callable[[Any], Tensor], 
 
 
 class OpenClipModel(nn.Module):
-    """A native encoder with the methods of open_clip's CLIP; made by `to_open_clip`."""
+    """A native encoder with the methods of open_clip's CLIP; made by `to_open_clip`.
+
+    Attributes
+    ----------
+    logit_scale : nn.Parameter of shape (), float32
+        The logarithm of the factor, as open_clip has it.
+    logit_bias : nn.Parameter of shape (), float32, or None
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> model, transform, tokenizer = to_open_clip(zeroshot.load("mini"))
+    >>> image, text = transform("examples/images/cat.jpg")[None], tokenizer(["a cat", "a dog"])
+    >>> model.encode_image(image).shape, model.encode_text(text).shape
+    (torch.Size([1, 384]), torch.Size([2, 384]))
+    >>> images, texts, scale = model.forward(image, text)  # or model(image, text)
+    >>> int((scale * images @ texts.T).argmax())
+    0
+    """
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
@@ -641,17 +725,54 @@ class OpenClipModel(nn.Module):
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias), requires_grad=False)
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
-        """Embed pixels: (n_images, 3, H, W) -> (n_images, dim) float32, on their device, normalised either way."""
+        """Return embeddings of pixels, normalised either way.
+
+        Parameters
+        ----------
+        image : Tensor of shape (n_images, 3, H, W), float
+            As the transform gives them.
+        normalize : bool
+            Is there because open_clip has it; nothing depends on it.
+
+        Returns
+        -------
+        Tensor of shape (n_images, dim), float32
+            L2-normalised, on the device of `image`.
+        """
         embeddings: Tensor = self._encoder.encode_pixels(image.float())
         return embeddings.to(image.device).clone()  # a copy, since autograd takes no tensor of inference mode
 
     def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
-        """Embed tokens: (n_texts, context) -> (n_texts, dim) float32, on their device, normalised either way."""
+        """Return embeddings of tokens, normalised either way.
+
+        Parameters
+        ----------
+        text : Tensor of shape (n_texts, context), int64
+            As the tokenizer gives them.
+        normalize : bool
+            Is there because open_clip has it; nothing depends on it.
+
+        Returns
+        -------
+        Tensor of shape (n_texts, dim), float32
+            L2-normalised, on the device of `text`.
+        """
         embeddings: Tensor = self._encoder.encode_tokens(text.cpu().numpy())
         return embeddings.to(text.device).clone()
 
     def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> tuple[Tensor | None, ...]:
-        """Return both embeddings and the scale, and the bias where there is one."""
+        """Return both embeddings and the scale, and the bias where there is one.
+
+        Parameters
+        ----------
+        image, text : Tensor, optional
+            As for `encode_image` and `encode_text`; what is left out is None in the result.
+
+        Returns
+        -------
+        tuple of Tensor or None
+            (n_images, dim) and (n_texts, dim) float32, and the factor itself, of shape ().
+        """
         features = (
             None if image is None else self.encode_image(image),
             None if text is None else self.encode_text(text),

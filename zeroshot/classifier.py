@@ -74,6 +74,13 @@ class Classifier:
     >>> clf = Classifier(["cat", "dog"], model="mini")
     >>> clf.labels
     ('cat', 'dog')
+    >>> clf("examples/images/cat.jpg").label
+    'cat'
+    >>> clf.predict_proba(["examples/images/cat.jpg"] * 3).shape
+    (3, 2)
+    >>> clf.head.save("pets.safetensors")  # doctest: +SKIP
+    >>> Classifier.from_head(clf.head).labels
+    ('cat', 'dog')
     """
 
     def __init__(
@@ -119,6 +126,10 @@ class Classifier:
         multi_label, device, dtype, approximate, compile
             As for `Classifier`.
 
+        Returns
+        -------
+        Classifier
+
         Raises
         ------
         HeadError
@@ -161,7 +172,7 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names, in the order of the columns of `predict_proba`."""
+        """Return the class names, in the order of the columns of `predict_proba`."""
         return self.head.labels
 
     @overload
@@ -198,6 +209,12 @@ class Classifier:
         ------
         ImageError
             If an image cannot be decoded; the message names it.
+
+        Examples
+        --------
+        >>> clf = Classifier(["cat", "dog"], model="mini")
+        >>> clf("examples/images/cat.jpg").label, [one.label for one in clf(["examples/images/cat.jpg"])]
+        ('cat', ['cat'])
         """
         _check_display(top_k, threshold)
         found = Predictions()
@@ -283,6 +300,14 @@ class Classifier:
         ------
         OptionError
             If an option is out of its range.
+
+        Examples
+        --------
+        >>> from zeroshot.stream import embed_batches
+        >>> clf = Classifier(["cat", "dog"], model="mini")
+        >>> batches = embed_batches([clf.encoder], ["examples/images/cat.jpg"])
+        >>> [outcome.prediction.label for outcome in clf.score(batches)]
+        ['cat']
         """
         _check_display(top_k, threshold)
 
@@ -297,11 +322,21 @@ class Classifier:
     def predict_proba(self, images: Any, *, batch_size: int = 32) -> npt.NDArray[np.float32]:
         """Return the probabilities of all classes.
 
+        Parameters
+        ----------
+        images, batch_size
+            As for a call of the classifier.
+
         Returns
         -------
         ndarray of shape (n_images, n_classes), float32
             Columns in the order of `labels`; each row sums to 1, less what the background classes take. With
             `multi_label` each column stands for itself. A single image gives one row.
+
+        Raises
+        ------
+        ImageError
+            If an image cannot be decoded; the message names it.
         """
         parts = [rows for _, rows in self._probabilities(images, batch_size)]
         if len(parts) == 1:

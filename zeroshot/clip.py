@@ -88,6 +88,8 @@ def load(
         If this machine does not have the device, or the device not the precision.
     MissingExtraError
         If the checkpoint needs a library that is not installed (timm, transformers); the message names the extra.
+    OptionError
+        If `dtype` is none of these.
 
     Examples
     --------
@@ -130,6 +132,25 @@ class ClipEncoder:
         From the checkpoint.
     context : int
         Longest text, in tokens.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> encoder = load("mini")
+    >>> encoder.name, encoder.dim, encoder.context, encoder.dtype
+    ('mini', 384, 40, torch.float32)
+    >>> tokens = encoder.tokenize(["a photo of a cat."])
+    >>> tokens.shape, encoder.encode_tokens(tokens).shape, encoder.encode_texts("a photo of a cat.").shape
+    ((1, 40), torch.Size([1, 384]), torch.Size([1, 384]))
+    >>> pixels = np.stack([encoder.preprocess("examples/images/cat.jpg")])
+    >>> encoder.encode_pixels(pixels).shape, encoder.features_of_pixels(pixels).shape
+    (torch.Size([1, 384]), torch.Size([1, 1280]))
+    >>> encoder.encode_images(["examples/images/cat.jpg"]).norm(dim=1).round(decimals=5).tolist()
+    [1.0]
+    >>> encoder.feature_dim, len(encoder.fingerprint)
+    (1280, 64)
+    >>> type(encoder.vision).__name__, type(encoder.text).__name__
+    ('EfficientNet', 'TextTower')
     """
 
     def __init__(
@@ -177,9 +198,14 @@ class ClipEncoder:
 
     @property
     def vision(self) -> nn.Module:
-        """The image tower: (n_images, 3, H, W) normalised pixels -> (n_images, dim), not normalised.
+        """Return the image tower: (n_images, 3, H, W) normalised pixels -> (n_images, dim), not normalised.
 
         Its ``features`` are what it projects, of size ``feature_dim``.
+
+        Raises
+        ------
+        CheckpointError
+            If its weights do not fit, or were replaced after the encoder was loaded.
         """
         with self._loading:  # several threads may ask for it first
             return self._vision
@@ -195,7 +221,13 @@ class ClipEncoder:
 
     @property
     def text(self) -> nn.Module:
-        """The text tower: (n_texts, context) int64 tokens -> (n_texts, dim), not normalised."""
+        """Return the text tower: (n_texts, context) int64 tokens -> (n_texts, dim), not normalised.
+
+        Raises
+        ------
+        CheckpointError
+            If its weights do not fit, or were replaced after the encoder was loaded.
+        """
         with self._loading:
             return self._text
 
@@ -238,12 +270,22 @@ class ClipEncoder:
         return hashlib.sha256(repr((settings, digests)).encode()).hexdigest()
 
     def tokenize(self, texts: str | Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return token ids: ndarray of shape (n_texts, context), int64. Longer texts are cut, with a warning.
+        """Return token ids of texts; longer ones are cut, with a warning.
+
+        Parameters
+        ----------
+        texts : str or sequence of str
+
+        Returns
+        -------
+        ndarray of shape (n_texts, context), int64
 
         Raises
         ------
         CheckpointError
             If the tokenizer that came with the checkpoint makes tokens that the text tower does not have.
+        InputTypeError
+            If a text is not a string.
         """
         tokens = self._tokenizer.tokenize(texts, context=self.context)
         rows = self._checkpoint.text.vocab_size
@@ -267,6 +309,11 @@ class ClipEncoder:
         -------
         Tensor of shape (n_texts, dim), float32
             L2-normalised, on `device`, in the order of `texts`.
+
+        Raises
+        ------
+        InputTypeError
+            If a text is not a string.
         """
         return self.encode_tokens(self.tokenize(texts))
 
@@ -353,7 +400,7 @@ class ClipEncoder:
 
     @property
     def feature_dim(self) -> int:
-        """Size of the features; reads the image tower if that is not yet there."""
+        """Return the size of the features; reads the image tower if that is not yet there."""
         return cast(int, self.vision.feature_dim)
 
     def _in_batches(self, encode: Callable[[Any], Tensor], dim: int, images: Any, batch_size: int) -> Tensor:

@@ -55,6 +55,14 @@ class Corruption:
         Whether it is one of the 15 over which the mean corruption error is taken; the others are for validation.
     differs : str
         From the published function; empty where only the random numbers do.
+    function : callable
+        What does it; `corrupt` calls it.
+
+    Examples
+    --------
+    >>> fog = CORRUPTIONS["fog"]
+    >>> fog.group, fog.benchmark, len(fog.parameters)
+    ('weather', True, 5)
     """
 
     name: str
@@ -68,6 +76,10 @@ class Corruption:
 
 def available_corruptions(*, benchmark: bool = False) -> list[str]:
     """Return the names of the kinds, in the published order; with `benchmark` the 15 of the mean corruption error.
+
+    Parameters
+    ----------
+    benchmark : bool
 
     Examples
     --------
@@ -132,6 +144,10 @@ def corrupted_items(images: Any, kind: str, severity: int, *, seed: int = 0) -> 
         As for `corrupt`.
     seed : int
 
+    Yields
+    ------
+    Item
+
     Raises
     ------
     OptionError
@@ -150,7 +166,25 @@ def corrupted_items(images: Any, kind: str, severity: int, *, seed: int = 0) -> 
 
 
 def corrupted_item(item: Item, kind: str, severity: int, *, seed: tuple[int, ...]) -> Item:
-    """Return an item that opens as the corrupted image of another one."""
+    """Return an item that opens as the corrupted image of another one.
+
+    Parameters
+    ----------
+    item : Item
+    kind, severity
+        As for `corrupt`.
+    seed : tuple of int
+
+    Returns
+    -------
+    Item
+
+    Examples
+    --------
+    >>> item = corrupted_item(Item("a cat", "examples/images/cat.jpg"), "fog", 3, seed=(0,))
+    >>> item.source, item.image().size
+    ('a cat', (224, 224))
+    """
     return Item(item.source, functools.partial(_corrupt_item, item.image, kind, severity, seed))
 
 
@@ -172,10 +206,24 @@ def _corrupt_item(image: Any, kind: str, severity: int, seed: tuple[int, ...]) -
 def check_corruption(kind: str, severity: int) -> tuple[Corruption, int]:
     """Return a kind by its name, and the severity as an int.
 
+    Parameters
+    ----------
+    kind : str
+    severity : int
+
+    Returns
+    -------
+    tuple of Corruption and int
+
     Raises
     ------
     OptionError
         If there is no such kind or severity.
+
+    Examples
+    --------
+    >>> check_corruption("fog", 3)[0].name
+    'fog'
     """
     if kind not in CORRUPTIONS:
         raise OptionError(f"corruption {kind!r} is not known; expected one of {', '.join(CORRUPTIONS)}")

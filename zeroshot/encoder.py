@@ -36,6 +36,21 @@ class Encoder(Protocol):
         Added to the scaled similarities, for checkpoints that were trained with a sigmoid.
     fingerprint : str
         Equal for two encoders only if they give the same embeddings; heads are kept under it.
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> encoder = zeroshot.load("mini")
+    >>> isinstance(encoder, Encoder)
+    True
+    >>> encoder.name, encoder.dim, encoder.device.type, encoder.logit_bias
+    ('mini', 384, 'cpu', None)
+    >>> images = encoder.encode_images(["examples/images/cat.jpg"])
+    >>> texts = encoder.encode_texts(["a photo of a cat.", "a photo of a dog."])
+    >>> (encoder.logit_scale * images @ texts.T).argmax().item()
+    0
+    >>> encoder.fingerprint == zeroshot.load("mini").fingerprint
+    True
     """
 
     @property
@@ -52,11 +67,31 @@ class Encoder(Protocol):
     def fingerprint(self) -> str: ...
 
     def encode_images(self, images: Any) -> Tensor:
-        """Return embeddings of images: (n_images, dim) float32, L2-normalised, on `device`."""
+        """Return embeddings of images.
+
+        Parameters
+        ----------
+        images : image or iterable of images
+
+        Returns
+        -------
+        Tensor of shape (n_images, dim), float32
+            L2-normalised, on `device`.
+        """
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Return embeddings of texts: (n_texts, dim) float32, L2-normalised, on `device`."""
+        """Return embeddings of texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+
+        Returns
+        -------
+        Tensor of shape (n_texts, dim), float32
+            L2-normalised, on `device`.
+        """
         ...
 
 

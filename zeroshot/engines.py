@@ -84,6 +84,10 @@ class BatchClassifier:
     >>> batch = classify({"image": ["examples/images/cat.jpg", "nowhere.jpg"], "id": [7, 8]})
     >>> batch["id"], batch["label"].tolist(), batch["index"].tolist()
     ([7, 8], ['cat', ''], [0, -1])
+    >>> classify.rows(["examples/images/clock.jpg"])[0]["label"]
+    'clock'
+    >>> classify.columns, classify.spark_schema
+    (('label', 'score', 'index', 'error'), 'label string, score float, index int, error string')
     """
 
     def __init__(
@@ -119,13 +123,13 @@ class BatchClassifier:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns that are added."""
+        """Return the names of the columns that are added."""
         names = ("label", "score", "index", "error", "labels", "scores")
         return tuple(self._prefix + name for name in names[: 4 if self._shown["top_k"] == 1 else 6])
 
     @property
     def spark_schema(self) -> str:
-        """Types of the columns that are added, as Spark writes them."""
+        """Return the types of the columns that are added, as Spark writes them."""
         types = ("string", "float", "int", "string", "array<string>", "array<float>")
         return ", ".join(f"{name} {kind}" for name, kind in zip(self.columns, types, strict=False))
 
@@ -170,7 +174,23 @@ class BatchClassifier:
         return self._joined(batch, self._as_columns(self.rows(values)))
 
     def rows(self, images: Sequence[Any]) -> list[dict[str, Any]]:
-        """Classify a column of images: for each a dict with the values of the columns that are added."""
+        """Classify a column of images.
+
+        Parameters
+        ----------
+        images : sequence
+            What the column of the images holds.
+
+        Returns
+        -------
+        list of dict
+            For each image the values of the columns that are added, by their names.
+
+        Raises
+        ------
+        HeadError
+            If the head cannot be read, or does not fit the encoder.
+        """
         if os.getpid() != _importer:
             # A forked process, as datasets makes them: torch's threads stayed behind, and waiting for them never ends.
             torch.set_num_threads(1)

@@ -84,6 +84,13 @@ class ClassResult:
         In [0, 1]; None without images, without images taken for it, or where images show several classes.
     average_precision : float or None
         Where images show several classes.
+
+    Examples
+    --------
+    >>> photographs = ["examples/images/cat.jpg", "examples/images/rocket.jpg"]
+    >>> found = evaluate((photographs, ["cat", "rocket"]), model="mini").classes[0]
+    >>> found.label, found.images, found.recall, found.average_precision
+    ('cat', 1, 1.0, None)
     """
 
     index: int
@@ -97,7 +104,21 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that has a class and could not be read: its name, and kind and text of the error."""
+    """An image that has a class and could not be read: its name, and kind and text of the error.
+
+    Attributes
+    ----------
+    source : str
+        Name of the image.
+    error, message : str
+        The class of the error, and its text.
+
+    Examples
+    --------
+    >>> found = evaluate((["examples/images/cat.jpg", "nowhere.jpg"], ["cat", "dog"]), model="mini")
+    >>> found.failed[0].source, found.failed[0].error
+    ('nowhere.jpg', 'ImageNotFoundError')
+    """
 
     source: str
     error: str
@@ -106,7 +127,21 @@ class Failure:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Images that were not measured for one reason: how many, and the names of the first ones."""
+    """Images that were not measured for one reason: how many, and the names of the first ones.
+
+    Attributes
+    ----------
+    reason : str
+    images : int
+    examples : tuple of str
+        Names of the first ones.
+
+    Examples
+    --------
+    >>> photographs = ["examples/images/cat.jpg", "examples/images/rocket.jpg"]
+    >>> evaluate((photographs, ["cat", "rocket"]), model="mini", labels=["cat", "dog"], match="name").left_out
+    (LeftOut(reason="no label for the class 'rocket'", images=1, examples=('examples/images/rocket.jpg',)),)
+    """
 
     reason: str
     images: int
@@ -140,6 +175,18 @@ class Evaluation:
         What a reader should know: how names were matched, classes without images, labels without a class.
     setup : dict
         Everything that is needed to repeat it.
+
+    Examples
+    --------
+    >>> photographs = [f"examples/images/{name}.jpg" for name in ("cat", "clock", "rocket")]
+    >>> found = evaluate((photographs, ["cat", "clock", "clock"]), model="mini", labels=["cat", "clock", "rocket"])
+    >>> found.metric, round(found.value, 3), found.n_images
+    ('top_1', 0.667, 3)
+    >>> found.confusion().tolist()
+    [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    >>> found.most_confused(1), found.to_dict()["metrics"]["top_1"]["value"] == found.value
+    ([Confusion(target=1, predicted=2, images=1)], True)
+    >>> found.save_json("result.json"), found.save_html("page.html")  # doctest: +SKIP
     """
 
     metric: str
@@ -159,12 +206,12 @@ class Evaluation:
 
     @property
     def value(self) -> float:
-        """The metric that counts, in [0, 1]."""
+        """Return the metric that counts, in [0, 1]."""
         return self.metrics[self.metric].value
 
     @property
     def n_images(self) -> int:
-        """How many images were measured."""
+        """Return how many images were measured."""
         return len(self.sources)
 
     def confusion(self) -> npt.NDArray[np.int64]:
@@ -182,7 +229,22 @@ class Evaluation:
         return self._single().confusion_matrix()
 
     def most_confused(self, k: int = 10) -> list[Confusion]:
-        """Return the `k` pairs of classes that are most often confused, as `zeroshot.metrics.most_confused` does."""
+        """Return the pairs of classes that are most often confused, as `zeroshot.metrics.most_confused` does.
+
+        Parameters
+        ----------
+        k : int
+            How many pairs at most, at least 1.
+
+        Returns
+        -------
+        list of Confusion
+
+        Raises
+        ------
+        OptionError
+            If images show several classes.
+        """
         return self._single().most_confused(k)
 
     def _single(self) -> Ranked:
@@ -318,6 +380,11 @@ class Evaluation:
         """Return everything as JSON has it: the metrics, the classes, the confusions, and how to repeat it.
 
         The same images, model and options give the same, also on another day.
+
+        Returns
+        -------
+        dict
+            Of strings, numbers, lists and dicts; of images that show several classes without confusions.
         """
         confusions = [] if self.ranked is None else self._cells()
         return {
@@ -342,6 +409,10 @@ class Evaluation:
 
     def save_json(self, path: str | os.PathLike[str]) -> None:
         """Write `to_dict` to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
 
         Raises
         ------

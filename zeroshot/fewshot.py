@@ -46,6 +46,18 @@ class FewShotCurve:
     n_test, n_classes : int
     model : str
         Name of the encoder.
+
+    Examples
+    --------
+    >>> accuracies = {"linear probe": np.array([[0.2, 0.4, 0.6], [0.4, 0.4, 0.8]])}
+    >>> curve = FewShotCurve((1, 2, 4), 0.5, accuracies, (0, 1), 100, 2, "mini")
+    >>> curve.mean("linear probe").round(2).tolist(), curve.spread("linear probe").round(2).tolist()
+    ([0.3, 0.4, 0.7], [0.14, 0.0, 0.14])
+    >>> curve.to_dict()["shots"]
+    [1, 2, 4]
+    >>> curve.save_figure("curve.png")  # doctest: +SKIP
+    >>> type(curve.figure()).__name__  # with the extra `plot`
+    'Figure'
     """
 
     shots: tuple[int, ...]
@@ -57,12 +69,41 @@ class FewShotCurve:
     model: str
 
     def mean(self, method: str) -> npt.NDArray[np.float64]:
-        """Mean over the seeds: (n_shots,)."""
+        """Return the mean over the seeds.
+
+        Parameters
+        ----------
+        method : str, a key of `accuracies`
+
+        Returns
+        -------
+        ndarray of shape (n_shots,), float64
+
+        Raises
+        ------
+        OptionError
+            If there is no such method.
+        """
         mean: npt.NDArray[np.float64] = self._of(method).mean(axis=0)
         return mean
 
     def spread(self, method: str) -> npt.NDArray[np.float64]:
-        """Standard deviation over the seeds, each of which draws other images: (n_shots,). NaN for one seed."""
+        """Return the standard deviation over the seeds, each of which draws other images.
+
+        Parameters
+        ----------
+        method : str, a key of `accuracies`
+
+        Returns
+        -------
+        ndarray of shape (n_shots,), float64
+            NaN for one seed.
+
+        Raises
+        ------
+        OptionError
+            If there is no such method.
+        """
         values = self._of(method)
         if len(values) < 2:
             return np.full(len(self.shots), np.nan)
@@ -74,6 +115,15 @@ class FewShotCurve:
 
         Read off between the measured points, in the logarithm of the shots. 0 if it is never below, ``inf`` if it does
         not get there.
+
+        Parameters
+        ----------
+        method : str, a key of `accuracies`
+
+        Raises
+        ------
+        OptionError
+            If there is no such method.
 
         Examples
         --------
@@ -120,7 +170,15 @@ class FewShotCurve:
         }
 
     def figure(self, *, title: str = "") -> Any:
-        """Draw the curves, with zero-shot as the line at 0; a ``matplotlib.figure.Figure``.
+        """Draw the curves, with zero-shot as the line at 0.
+
+        Parameters
+        ----------
+        title : str
+
+        Returns
+        -------
+        matplotlib.figure.Figure
 
         Raises
         ------
@@ -145,6 +203,11 @@ class FewShotCurve:
 
     def save_figure(self, path: str | os.PathLike[str], *, title: str = "") -> None:
         """Write the curves to a file: ``.png``, ``.svg`` or ``.pdf``.
+
+        Parameters
+        ----------
+        path : str or path-like
+        title : str
 
         Raises
         ------
@@ -230,6 +293,13 @@ def few_shot(
         curve = few_shot("mini", images, labels, prompts="mnist")
         print(curve)
         curve.save_figure("curve.png")
+
+    On four photographs, two of which are tested on; that shows the form, and proves nothing:
+
+    >>> cat, rocket = "examples/images/cat.jpg", "examples/images/rocket.jpg"
+    >>> curve = few_shot("mini", [cat, cat, rocket, rocket], ["cat", "cat", "rocket", "rocket"], shots=[1], seeds=2)
+    >>> curve.zero_shot, curve.mean("linear probe").tolist(), curve.n_test
+    (1.0, [1.0], 2)
     """
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:

@@ -73,6 +73,20 @@ class Head:
         What the logits are divided by, above 0; `zeroshot.calibration` fits it. It changes no ranking of classes.
     origin : str
         How a head was made that no text tower made, for people to read; empty for one of names.
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> encoder = zeroshot.load("mini")
+    >>> head = zeroshot.build_head(encoder, ["cat", "dog"])
+    >>> embeddings = encoder.encode_images("examples/images/cat.jpg")
+    >>> head.logits(embeddings).shape, head.probabilities(embeddings).sum().round(decimals=5).item()
+    (torch.Size([1, 2]), 1.0)
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     head.save(f"{folder}/pets.safetensors")
+    ...     Head.load(f"{folder}/pets.safetensors").contents == head.contents
+    True
     """
 
     weight: Tensor
@@ -139,6 +153,10 @@ class Head:
         embeddings : Tensor of shape (n_images, dim)
             What `space` says: embeddings, or features.
 
+        Returns
+        -------
+        Tensor of shape (n_images, n_classes + background), float32
+
         Raises
         ------
         HeadError
@@ -169,7 +187,7 @@ class Head:
 
     @property
     def contents(self) -> str:
-        """SHA-256 over all that decides what the head says of an image."""
+        """Return the SHA-256 over all that decides what the head says of an image."""
         weight, bias, settings = self._parts()
         return _checksum(weight, bias, json.dumps({key: settings[key] for key in _DECISIVE}))
 
@@ -181,9 +199,25 @@ class Head:
         return weight, bias, {name: getattr(self, name) for name in names}
 
     def probabilities(self, embeddings: Tensor, *, multi_label: bool = False) -> Tensor:
-        """Score embeddings: (n_images, dim) -> (n_images, n_labels) float32 in [0, 1], without the background classes.
+        """Score embeddings: a softmax over all classes, or with `multi_label` a sigmoid for each.
 
         A softmax over all classes, or with `multi_label` a sigmoid for each.
+
+        Parameters
+        ----------
+        embeddings : Tensor of shape (n_images, dim)
+            As for `logits`.
+        multi_label : bool
+
+        Returns
+        -------
+        Tensor of shape (n_images, n_labels), float32
+            In [0, 1], without the background classes.
+
+        Raises
+        ------
+        HeadError
+            If the embeddings have another size.
         """
         logits = self.logits(embeddings)
         scores = logits.sigmoid() if multi_label else logits.softmax(dim=-1)
@@ -191,6 +225,11 @@ class Head:
 
     def save(self, path: str | Path) -> None:
         """Write the head to a safetensors file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.safetensors`` by custom.
 
         Raises
         ------
@@ -208,6 +247,14 @@ class Head:
     @classmethod
     def load(cls, path: str | Path) -> Head:
         """Read a head that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Returns
+        -------
+        Head
 
         Raises
         ------

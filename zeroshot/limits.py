@@ -69,6 +69,15 @@ class Limit:
         Whether it is one that models are expected to pass.
     asks, source : str
         What is asked, and who found that it fails.
+
+    Examples
+    --------
+    >>> counting = LIMITS["counting"]
+    >>> counting.labels[:2], counting.prompts[0]
+    (('one', 'two'), 'a drawing of one circle.')
+    >>> pictures, classes = counting.images(per_class=1)
+    >>> len(pictures), classes
+    (6, [0, 1, 2, 3, 4, 5])
     """
 
     name: str
@@ -83,6 +92,19 @@ class Limit:
     def image(self, label: int, number: int, *, seed: int = 0) -> Image.Image:
         """Draw the picture of a class with this number: 224 x 224 pixels, the same each time.
 
+        Parameters
+        ----------
+        label : int
+            Position of the class.
+        number : int
+            Which of its pictures.
+        seed : int
+            Another seed gives other pictures.
+
+        Returns
+        -------
+        PIL.Image.Image
+
         Examples
         --------
         >>> LIMITS["counting"].image(2, 0).size
@@ -92,7 +114,19 @@ class Limit:
         return self.draw(label, random.Random(f"{self.name}/{self.labels[label]}/{number}/{seed}"))
 
     def images(self, per_class: int = PER_CLASS, *, seed: int = 0) -> tuple[list[Image.Image], list[int]]:
-        """Draw a set: so many pictures of each class, and their classes."""
+        """Draw a set: so many pictures of each class, and their classes.
+
+        Parameters
+        ----------
+        per_class : int
+        seed : int
+            As for `image`.
+
+        Returns
+        -------
+        images : list of PIL.Image.Image
+        classes : list of int
+        """
         pairs = [(label, number) for label in range(len(self.labels)) for number in range(per_class)]
         return [self.image(label, number, seed=seed) for label, number in pairs], [label for label, _ in pairs]
 
@@ -119,6 +153,12 @@ class LimitResult:
         how often; 1 means that the pictures make no difference.
     verdict : {"above chance", "no better than chance", "below chance"}
         Above or below where the interval leaves chance out.
+
+    Examples
+    --------
+    >>> result = find_limits("mini", sets=["size"], per_class=5).results[0]
+    >>> result.limit.name, result.n_images, result.chance, result.verdict
+    ('size', 10, 0.5, 'no better than chance')
     """
 
     limit: Limit
@@ -142,6 +182,13 @@ class Limits:
     model : str
     per_class, seed : int
         Of the drawn sets.
+
+    Examples
+    --------
+    >>> limits = find_limits("mini", sets=["size"], per_class=5)
+    >>> limits.to_dict()["per_class"], "| Size | 2 | 10 |" in limits.markdown()
+    (5, True)
+    >>> limits.save_html("limits.html")  # doctest: +SKIP
     """
 
     results: tuple[LimitResult, ...]
@@ -208,6 +255,12 @@ class Limits:
 
     def save_html(self, path: str | os.PathLike[str], *, pictures: int = 3) -> None:
         """Write a page with the table and pictures of every class, all in one file.
+
+        Parameters
+        ----------
+        path : str or path-like
+        pictures : int
+            Of each class, at least 1.
 
         Raises
         ------
@@ -332,6 +385,10 @@ def photograph_limits(photographs: Mapping[str, ImageLike]) -> list[Limit]:
     photographs : mapping from name to image
         Names with their articles, as they go into prompts. Each image shows its thing alone, in the middle.
 
+    Returns
+    -------
+    list of Limit
+
     Raises
     ------
     OptionError
@@ -443,6 +500,11 @@ def _result(limit: Limit, found: Evaluation) -> LimitResult:
 def binomial_tail(successes: int, trials: int, share: float) -> float:
     """Return how often at least so many of `trials` succeed if each does with probability `share`.
 
+    Parameters
+    ----------
+    successes, trials : int
+    share : float, in [0, 1]
+
     Examples
     --------
     >>> round(binomial_tail(9, 10, 0.5), 6)
@@ -464,6 +526,11 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> tupl
 
     The proportions that neither one-sided binomial test rejects at ``(1 - level) / 2``; it covers at least `level`,
     however few trials there are.
+
+    Parameters
+    ----------
+    successes, trials : int
+    level : float, in (0, 1)
 
     Examples
     --------

@@ -25,7 +25,13 @@ Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Estimate(NamedTuple):
-    """A metric, and the ends of its bootstrap interval."""
+    """A metric, and the ends of its bootstrap interval.
+
+    Examples
+    --------
+    >>> evaluate_probabilities([[0.75, 0.25], [0.25, 0.75]], [0, 1]).top_1
+    Estimate(value=1.0, low=1.0, high=1.0)
+    """
 
     value: float
     low: float
@@ -37,7 +43,13 @@ class Estimate(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """Images of one class that are taken for another: positions of both among the labels, and how many they are."""
+    """Images of one class that are taken for another: positions of both among the labels, and how many they are.
+
+    Examples
+    --------
+    >>> most_confused([[0.9, 0.1], [0.8, 0.2]], [0, 1])
+    [Confusion(target=1, predicted=0, images=1)]
+    """
 
     target: int
     predicted: int
@@ -45,7 +57,14 @@ class Confusion(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Images whose most probable class has a probability in (`low`, `high`]: mean of it, and share that is right."""
+    """Images whose most probable class has a probability in (`low`, `high`]: mean of it, and share that is right.
+
+    Examples
+    --------
+    >>> half = rank_classes([[0.75, 0.25], [0.75, 0.25]], [0, 1]).reliability(bins=2)[0]
+    >>> half.images, half.confidence, half.accuracy
+    (2, 0.75, 0.5)
+    """
 
     low: float
     high: float
@@ -70,6 +89,16 @@ class Ranked:
     confidence : ndarray of shape (n_images,), float64
         Probability of the most probable class.
     n_classes : int
+
+    Examples
+    --------
+    >>> ranked = rank_classes([[0.75, 0.25], [0.75, 0.25], [0.0, 1.0]], [0, 1, 1])
+    >>> ranked.confusion_matrix().tolist(), ranked.most_confused(k=1)
+    ([[1, 0], [1, 1]], [Confusion(target=1, predicted=0, images=1)])
+    >>> [(bin.images, bin.accuracy) for bin in ranked.reliability(bins=2)]
+    [(3, 0.6666666666666666)]
+    >>> round(ranked.expected_calibration_error(bins=2), 4)
+    0.1667
     """
 
     targets: Integers
@@ -79,13 +108,30 @@ class Ranked:
     n_classes: int
 
     def confusion_matrix(self) -> Integers:
-        """Count the images of each class that are taken for each class: `confusion_matrix`."""
+        """Count the images of each class that are taken for each class: `confusion_matrix`.
+
+        Returns
+        -------
+        ndarray of shape (n_classes, n_classes), int64
+            Rows are the right classes, columns the most probable ones.
+        """
         cells = self.targets * self.n_classes + self.predicted
         counts = np.bincount(cells, minlength=self.n_classes * self.n_classes)
         return counts.reshape(self.n_classes, self.n_classes).astype(np.int64)
 
     def most_confused(self, k: int = 10) -> list[Confusion]:
-        """Return the pairs of classes that are most often confused: `most_confused`."""
+        """Return the pairs of classes that are most often confused: `most_confused`.
+
+        Parameters
+        ----------
+        k : int
+            How many pairs at most.
+
+        Raises
+        ------
+        OptionError
+            If `k` is below 1.
+        """
         check_positive("k", k)
         wrong = self.predicted != self.targets
         # Not from the matrix, which for tens of thousands of classes would fill the memory.
@@ -98,6 +144,11 @@ class Ranked:
         """Return confidence and accuracy in each bin that holds images: the points of a reliability diagram.
 
         The bins are those of `expected_calibration_error`.
+
+        Parameters
+        ----------
+        bins : int
+            How many there are, of equal width, with those that are empty.
 
         Raises
         ------
@@ -120,7 +171,18 @@ class Ranked:
         ]
 
     def expected_calibration_error(self, bins: int = 15) -> float:
-        """Return how far confidence and accuracy are apart on average: `expected_calibration_error`."""
+        """Return how far confidence and accuracy are apart on average: `expected_calibration_error`.
+
+        Parameters
+        ----------
+        bins : int
+            As for `reliability`.
+
+        Raises
+        ------
+        OptionError
+            If the confidences are no probabilities.
+        """
         distances = [one.images * abs(one.confidence - one.accuracy) for one in self.reliability(bins)]
         return float(sum(distances) / len(self.targets))
 
@@ -139,6 +201,12 @@ class Metrics:
     mean_per_class_recall, macro_f1 : Estimate
     expected_calibration_error : float
         Without an interval: resampling alone makes it larger, so a percentile interval would lie too high.
+
+    Examples
+    --------
+    >>> metrics = evaluate_probabilities([[0.75, 0.25], [0.25, 0.75]], [0, 1])
+    >>> metrics.top_1, metrics.top_5, metrics.expected_calibration_error
+    (Estimate(value=1.0, low=1.0, high=1.0), None, 0.25)
     """
 
     n_images: int
@@ -164,6 +232,10 @@ def evaluate_probabilities(
     level, resamples, seed
         As for `bootstrap_interval`.
 
+    Returns
+    -------
+    Metrics
+
     Raises
     ------
     InputTypeError, OptionError
@@ -183,7 +255,21 @@ def evaluate_probabilities(
 def rank_classes(probabilities: Any, targets: Any) -> Ranked:
     """Reduce the probabilities of images of one class each to what the metrics need.
 
-    Parameters and errors are those of `accuracy_top_k`.
+    Parameters
+    ----------
+    probabilities : array-like of shape (n_images, n_classes)
+        In [0, 1]; or logits, for all that is not about calibration.
+    targets : array-like of shape (n_images,)
+        Positions of the right classes.
+
+    Returns
+    -------
+    Ranked
+
+    Raises
+    ------
+    InputTypeError, OptionError
+        If shapes, types or values do not fit.
 
     Examples
     --------
@@ -197,7 +283,28 @@ def rank_classes(probabilities: Any, targets: Any) -> Ranked:
 
 
 def evaluate_ranked(ranked: Ranked, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Metrics:
-    """Compute all metrics, as `evaluate_probabilities` does, of what `rank_classes` made of the probabilities."""
+    """Compute all metrics, as `evaluate_probabilities` does, of what `rank_classes` made of the probabilities.
+
+    Parameters
+    ----------
+    ranked : Ranked
+    level, resamples, seed
+        As for `bootstrap_interval`.
+
+    Returns
+    -------
+    Metrics
+
+    Raises
+    ------
+    OptionError
+        If the confidences are no probabilities, or `level` is out of its range.
+
+    Examples
+    --------
+    >>> evaluate_ranked(rank_classes([[0.7, 0.3], [0.4, 0.6]], [0, 1])).top_1.value
+    1.0
+    """
     options = {"level": level, "resamples": resamples, "seed": seed}
     predicted, classes = ranked.predicted, ranked.targets
     return Metrics(
@@ -212,7 +319,27 @@ def evaluate_ranked(ranked: Ranked, *, level: float = 0.95, resamples: int = 100
 
 
 def estimate(statistic: Callable[..., float], *arrays: Any, **options: Any) -> Estimate:
-    """Return a statistic and its interval; everything is passed on to `bootstrap_interval`."""
+    """Return a statistic and its interval; everything is passed on to `bootstrap_interval`.
+
+    Parameters
+    ----------
+    statistic, *arrays, **options
+        As for `bootstrap_interval`.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    OptionError
+        As `bootstrap_interval` does.
+
+    Examples
+    --------
+    >>> float(estimate(np.mean, [1, 1, 1, 0] * 25).value)
+    0.75
+    """
     interval = bootstrap_interval(statistic, *arrays, **options)
     return Estimate(statistic(*(np.asarray(array) for array in arrays)), *interval)
 
@@ -309,7 +436,19 @@ def accuracy_top_k(probabilities: Any, targets: Any, *, k: int = 1) -> float:
 def mean_per_class_recall(probabilities: Any, targets: Any) -> float:
     """Return the mean over classes of the share of a class's images that are recognised, in [0, 1].
 
-    Also called balanced accuracy. Parameters and errors are those of `accuracy_top_k`.
+    Also called balanced accuracy.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n_images, n_classes)
+        Or logits: only their order counts.
+    targets : array-like of shape (n_images,)
+        Positions of the right classes.
+
+    Raises
+    ------
+    InputTypeError, OptionError
+        If shapes, types or values do not fit.
 
     Examples
     --------
@@ -323,8 +462,19 @@ def mean_per_class_recall(probabilities: Any, targets: Any) -> float:
 def macro_f1(probabilities: Any, targets: Any) -> float:
     """Return the mean over classes of F1, the harmonic mean of precision and recall, in [0, 1].
 
-    Images wrongly taken for a class without examples count against the recall of their own. Parameters and errors are
-    those of `accuracy_top_k`.
+    Images wrongly taken for a class without examples count against the recall of their own.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n_images, n_classes)
+        Or logits: only their order counts.
+    targets : array-like of shape (n_images,)
+        Positions of the right classes.
+
+    Raises
+    ------
+    InputTypeError, OptionError
+        If shapes, types or values do not fit.
 
     Examples
     --------
@@ -375,12 +525,22 @@ def _check_unit_interval(rows: npt.NDArray[Any]) -> None:
 def confusion_matrix(probabilities: Any, targets: Any) -> Integers:
     """Count the images of each class that are taken for each class.
 
-    Parameters and errors are those of `accuracy_top_k`.
+    Parameters
+    ----------
+    probabilities : array-like of shape (n_images, n_classes)
+        Or logits: only their order counts.
+    targets : array-like of shape (n_images,)
+        Positions of the right classes.
 
     Returns
     -------
     ndarray of shape (n_classes, n_classes), int64
         Rows are the right classes, columns the most probable ones.
+
+    Raises
+    ------
+    InputTypeError, OptionError
+        If shapes, types or values do not fit.
 
     Examples
     --------
@@ -393,13 +553,25 @@ def confusion_matrix(probabilities: Any, targets: Any) -> Integers:
 def most_confused(probabilities: Any, targets: Any, *, k: int = 10) -> list[Confusion]:
     """Return the `k` pairs of classes that are most often confused.
 
-    Parameters and errors are those of `accuracy_top_k`; `k` may exceed the number of pairs.
+    Parameters
+    ----------
+    probabilities : array-like of shape (n_images, n_classes)
+        Or logits: only their order counts.
+    targets : array-like of shape (n_images,)
+        Positions of the right classes.
+    k : int
+        How many pairs at most, at least 1.
 
     Returns
     -------
     list of Confusion
         The most frequent first; of equally frequent ones the earlier classes first. Pairs that are never confused are
         left out.
+
+    Raises
+    ------
+    InputTypeError, OptionError
+        If shapes, types or values do not fit.
 
     Examples
     --------
@@ -450,8 +622,17 @@ def voc2007_mean_average_precision(probabilities: Any, targets: Any) -> float:
     At each recall of 0, 0.1, …, 1 the largest precision at that recall or above; the mean of these eleven (Everingham,
     Van Gool, Williams, Winn and Zisserman, The PASCAL Visual Object Classes (VOC) Challenge, IJCV 2010, section 4.2).
     Published results on VOC2007, those of CLIP's paper among them, are by this definition. It compares counts and not
-    rounded quotients, so a recall of exactly 3/10 reaches 0.3. Parameters, result and errors are those of
-    `mean_average_precision`.
+    rounded quotients, so a recall of exactly 3/10 reaches 0.3.
+
+    Parameters
+    ----------
+    probabilities, targets
+        As for `mean_average_precision`.
+
+    Raises
+    ------
+    InputTypeError, OptionError
+        If shapes, types or values do not fit.
 
     Examples
     --------
@@ -465,8 +646,17 @@ def roc_auc(probabilities: Any, targets: Any) -> float:
     """Return the mean over classes of the area under the ROC curve, in [0, 1].
 
     The area is how often an image that shows the class is more probable than one that does not; of equally probable
-    ones half count. Classes that all images show, or none, are left out. Parameters, result and errors are those of
-    `mean_average_precision`.
+    ones half count. Classes that all images show, or none, are left out.
+
+    Parameters
+    ----------
+    probabilities, targets
+        As for `mean_average_precision`.
+
+    Raises
+    ------
+    InputTypeError, OptionError
+        If shapes, types or values do not fit.
 
     Examples
     --------

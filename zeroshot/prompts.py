@@ -86,6 +86,9 @@ class PromptSet:
     [['a photo of a cat.', 'a drawing of a cat.']]
     >>> PromptSet(("a photo of a(n) {}.",)).expand(["owl", "unicorn"])
     [['a photo of an owl.'], ['a photo of a unicorn.']]
+    >>> pets = PromptSet(("a photo of a {}.",), classes=("beagle", "Bombay"))
+    >>> pets.labels.names, len(pets.digest)
+    (('beagle', 'Bombay'), 64)
     """
 
     templates: tuple[str, ...]
@@ -130,6 +133,21 @@ class PromptSet:
     ) -> PromptSet:
         """Make a set of whole prompts for each class; other labels go through `templates`, if there are any.
 
+        Parameters
+        ----------
+        prompts : mapping from label to sequence of str
+        templates : sequence of str
+        name : str
+
+        Returns
+        -------
+        PromptSet
+
+        Raises
+        ------
+        PromptError
+            If there is no prompt, or a template is not usable.
+
         Examples
         --------
         >>> hens = PromptSet.from_descriptions({"hen": ["a hen, which has feathers", "a hen, which has a beak"]})
@@ -164,7 +182,7 @@ class PromptSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over templates, classes, synonyms and whole prompts in their order, in hexadecimal digits."""
+        """Return the SHA-256 over templates, classes, synonyms and whole prompts in their order, in hexadecimal."""
         content: dict[str, object] = {"templates": self.templates, "classes": self.classes}
         if self.synonyms:
             content["synonyms"] = self.synonyms
@@ -174,12 +192,17 @@ class PromptSet:
 
     @property
     def labels(self) -> Labels:
-        """The set's own classes with their synonyms.
+        """Return the set's own classes with their synonyms.
+
+        Returns
+        -------
+        Labels
+            Its `names` and its `synonyms`, each a tuple with an entry a class.
 
         Raises
         ------
-        LabelError
-            If the set is for any labels and has no classes.
+        LabelError, InputTypeError
+            If the set is for any labels and has no classes, or one is no string.
         """
         if not self.classes:
             raise LabelError(
@@ -190,6 +213,20 @@ class PromptSet:
 
     def in_context(self, context: str) -> PromptSet:
         """Return the set with a phrase added to every template, which tells ambiguous names apart.
+
+        Parameters
+        ----------
+        context : str
+            Such as ``"a type of bird"``; goes behind the label, after a comma.
+
+        Returns
+        -------
+        PromptSet
+
+        Raises
+        ------
+        PromptError
+            If there are no templates, or the phrase is not usable.
 
         Examples
         --------
@@ -313,6 +350,10 @@ def _words(name: object, words: object) -> tuple[str, ...]:
 def available_prompts() -> list[str]:
     """Return the names of the shipped prompt sets, sorted.
 
+    Returns
+    -------
+    list of str
+
     Examples
     --------
     >>> "imagenet" in available_prompts()
@@ -330,6 +371,10 @@ def load_prompts(name: str | os.PathLike[str]) -> PromptSet:
         A name from `available_prompts()`; or a ``.toml`` file in the form of the shipped ones; a ``.json`` file with a
         list of templates, or with an object of label to list of whole prompts; or a ``.txt`` file with one template a
         line, where lines that start with ``#`` are comments.
+
+    Returns
+    -------
+    PromptSet
 
     Raises
     ------

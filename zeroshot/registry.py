@@ -104,6 +104,12 @@ class ModelEntry:
         That of the weights, as their authors give it.
     note : str
         What is odd about the checkpoint; mostly empty.
+
+    Examples
+    --------
+    >>> entry = available_models("ViT-B-32/openai")[0]
+    >>> entry.name, entry.image_size, entry.activation, entry.imagenet_top1, entry.license
+    ('ViT-B-32/openai', 224, 'quick_gelu', 63.32, 'MIT')
     """
 
     architecture: str
@@ -129,7 +135,7 @@ class ModelEntry:
 
     @property
     def name(self) -> str:
-        """What to pass to `load`: ``architecture/tag``, or ``mini``."""
+        """Return what to pass to `load`: ``architecture/tag``, or ``mini``."""
         return f"{self.architecture}/{self.tag}" if self.tag else self.architecture
 
 
@@ -190,6 +196,10 @@ def available_models(pattern: str = "", *, sort: Order = "name") -> list[ModelEn
         pattern that the whole name must fit, as file names do. By default all names.
     sort : {"name", "size", "accuracy"}
         By name, the smallest first, or the most accurate on ImageNet first; those of unknown accuracy come last.
+
+    Returns
+    -------
+    list of ModelEntry
 
     Raises
     ------

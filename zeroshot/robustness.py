@@ -38,6 +38,14 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 def logit(accuracy: Any) -> Floats:
     """Return the log-odds ``log(p / (1 - p))`` of accuracies in [0, 1]; infinite at 0 and 1.
 
+    Parameters
+    ----------
+    accuracy : array-like of float, in [0, 1]
+
+    Returns
+    -------
+    ndarray of float64, of the shape of `accuracy`
+
     Examples
     --------
     >>> logit([0.5, 0.75]).round(4).tolist()
@@ -51,6 +59,14 @@ def logit(accuracy: Any) -> Floats:
 
 def expit(log_odds: Any) -> Floats:
     """Return the accuracies that have these log-odds: the inverse of `logit`.
+
+    Parameters
+    ----------
+    log_odds : array-like of float
+
+    Returns
+    -------
+    ndarray of float64, of the shape of `log_odds`; in [0, 1]
 
     Examples
     --------
@@ -77,6 +93,12 @@ class Line:
         How many points it was fitted to.
     r_squared : float
         Share of the variance of the log-odds that it explains, in [0, 1].
+
+    Examples
+    --------
+    >>> line = Line(slope=1.0, intercept=0.0, n_models=2, r_squared=1.0)
+    >>> round(float(line(0.75)), 3)
+    0.75
     """
 
     slope: float
@@ -85,7 +107,17 @@ class Line:
     r_squared: float
 
     def __call__(self, reference: Any) -> Floats:
-        """Return the accuracy under the shift that goes with an accuracy on the reference, both in [0, 1]."""
+        """Return the accuracy under the shift that goes with one on the reference.
+
+        Parameters
+        ----------
+        reference : array-like of float, in [0, 1]
+
+        Returns
+        -------
+        ndarray of the shape of `reference`, float64
+            In [0, 1].
+        """
         return expit(self.slope * logit(reference) + self.intercept)
 
 
@@ -96,6 +128,10 @@ def fit_line(reference: Any, shifted: Any) -> Line:
     ----------
     reference, shifted : array-like of shape (n_models,)
         Accuracies of the same models on the reference and under the shift, in (0, 1).
+
+    Returns
+    -------
+    Line
 
     Raises
     ------
@@ -149,6 +185,17 @@ class Baseline:
         The accuracy on the reference at which the line bends.
     source : str
         Where the accuracies are from.
+
+    Examples
+    --------
+    >>> baseline = load_baseline("imagenet_r")
+    >>> round(baseline.expected(0.881), 3), [round(end, 3) for end in baseline.interval(0.881)]
+    (0.303, [0.295, 0.31])
+    >>> low, high = baseline.band([0.7, 0.8, 0.9])
+    >>> low.shape, bool((low < high).all())
+    ((3,), True)
+    >>> baseline.accuracies("resnet101")
+    (0.9288, 0.393067)
     """
 
     models: tuple[str, ...]
@@ -178,6 +225,10 @@ class Baseline:
         knee : float, optional
             Fit one line to the models below this accuracy on the reference, and another one to those above.
 
+        Returns
+        -------
+        Baseline
+
         Raises
         ------
         InputTypeError, OptionError
@@ -198,19 +249,38 @@ class Baseline:
         return cls(names, x, y, np.ones(len(x), dtype=np.bool_), knee)
 
     def expected(self, reference: float) -> float:
-        """Return the accuracy under the shift that the line gives for an accuracy on the reference."""
+        """Return the accuracy under the shift that the line gives for an accuracy on the reference.
+
+        Parameters
+        ----------
+        reference : float, in (0, 1)
+
+        Raises
+        ------
+        InputTypeError, OptionError
+            If `reference` is no number in [0, 1].
+        """
         return float(self._line(reference)(_share("reference", reference)))
 
     def interval(self, reference: float) -> tuple[float, float]:
         """Return the 95% interval of `expected`: the percentile bootstrap over models, 1000 draws with a fixed seed.
 
         It says how sure the line is, not how far single models lie from it.
+
+        Parameters
+        ----------
+        reference : float, in (0, 1)
         """
         low, high = self.band([reference])
         return float(low[0]), float(high[0])
 
     def band(self, reference: Any) -> tuple[Floats, Floats]:
-        """Return the ends of `interval` for several accuracies on the reference; each (n,) float64."""
+        """Return the ends of `interval` for several accuracies on the reference; each (n,) float64.
+
+        Parameters
+        ----------
+        reference : array-like of shape (n,), in (0, 1)
+        """
         values = np.asarray(reference, dtype=np.float64)
         low, high = np.empty_like(values), np.empty_like(values)
         for number, part in enumerate(self._parts()):
@@ -221,6 +291,11 @@ class Baseline:
 
     def accuracies(self, model: str) -> tuple[float, float]:
         """Return the accuracies of one of the models on the reference and under the shift.
+
+        Parameters
+        ----------
+        model : str
+            One of `models`.
 
         Raises
         ------
@@ -326,6 +401,12 @@ def effective_robustness(reference: float, shifted: float, baseline: Baseline | 
 
     Taori et al., section 2. In [-1, 1]; 0 for a model on the line, whatever its accuracy.
 
+    Parameters
+    ----------
+    reference, shifted : float, in [0, 1]
+        Top-1 on the reference and under the shift.
+    baseline : Baseline or Line
+
     Raises
     ------
     InputTypeError, OptionError
@@ -344,6 +425,11 @@ def relative_robustness(shifted: float, base: float) -> float:
     """Return the accuracy under a shift less that of another model, in [-1, 1].
 
     Taori et al., section 2, where the other one is the model that an intervention was made on.
+
+    Parameters
+    ----------
+    shifted, base : float, in [0, 1]
+        Top-1 under the shift of the model, and of the other one.
 
     Raises
     ------
@@ -411,6 +497,12 @@ class ShiftResult:
         Effective robustness; relative robustness, where there is a model to compare with.
     n_images : int or None
         How many images `accuracy` was measured on, where that is known.
+
+    Examples
+    --------
+    >>> result = evaluate_robustness({"imagenet_r": (0.881, 0.693)}).results[0]
+    >>> result.title, round(result.expected, 3), round(result.effective, 3), result.relative
+    ('ImageNet-R', 0.303, 0.39, None)
     """
 
     shift: str
@@ -443,6 +535,15 @@ class Robustness:
         By the names of the shifts, and ``"average"``.
     notes : tuple of str
         What a reader should know, such as images that could not be read.
+
+    Examples
+    --------
+    >>> found = evaluate_robustness({"imagenet_r": (0.881, 0.693)}, base="resnet101")
+    >>> found.rows == found.results, sorted(found.to_dict())
+    (True, ['average', 'base', 'baselines', 'model', 'notes', 'shifts'])
+    >>> found.save_figure("robustness.png")  # doctest: +SKIP
+    >>> type(found.figure()).__name__  # with the extra `plot`
+    'Figure'
     """
 
     results: tuple[ShiftResult, ...]
@@ -454,7 +555,7 @@ class Robustness:
 
     @property
     def rows(self) -> tuple[ShiftResult, ...]:
-        """The results, and the average if there is one."""
+        """Return the results, and the average if there is one."""
         return self.results if self.average is None else (*self.results, self.average)
 
     def __str__(self) -> str:
@@ -540,7 +641,19 @@ class Robustness:
         return figure
 
     def save_figure(self, path: str | Any) -> None:
-        """Write `figure` to a file whose suffix names the format: ``.png``, ``.svg`` or ``.pdf``."""
+        """Write `figure` to a file whose suffix names the format: ``.png``, ``.svg`` or ``.pdf``.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        OptionError
+            If there is no baseline for any of the shifts.
+        """
         save_figure(self.figure(), path)
 
     def _table(self) -> list[list[str]]:
@@ -591,6 +704,10 @@ def evaluate_robustness(
         paper compares its best model, or the accuracies of another one.
     baselines : mapping from shift to Baseline, optional
         In place of the published ones.
+
+    Returns
+    -------
+    Robustness
 
     Raises
     ------

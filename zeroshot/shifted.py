@@ -76,6 +76,19 @@ def evaluate_shifts(
         If a class folder is none of the shift.
     ImageError
         If a folder has no images, or none that can be read, or ImageNet's none of a shift's classes.
+
+    Examples
+    --------
+    ::
+
+        evaluate_shifts({"imagenet": "val/", "imagenet_r": "imagenet-r/"}, model="ViT-B-32/openai", base="resnet101")
+
+    A shift without ImageNet has nothing to be compared with:
+
+    >>> evaluate_shifts({"imagenet_r": "imagenet-r/"}, model="mini")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    zeroshot.errors.OptionError: folders are ['imagenet_r']; expected 'imagenet', its validation part, ...
     """
     shifts = {name: _shift(name) for name in folders if name != IMAGENET}
     if IMAGENET not in folders or not shifts:
@@ -170,14 +183,26 @@ def _share(counts: Any) -> float:
 
 @dataclass(frozen=True)
 class CorruptionResult:
-    """Top-1 accuracy under one kind of corruption, by severity; `error` is the mean over severities of the errors."""
+    """Top-1 accuracy under one kind of corruption, by severity; `error` is the mean over severities of the errors.
+
+    Attributes
+    ----------
+    kind : str
+    accuracies : tuple of float
+        In [0, 1], by severity.
+
+    Examples
+    --------
+    >>> CorruptionResult("fog", (1.0, 0.5)).error
+    0.25
+    """
 
     kind: str
     accuracies: tuple[float, ...]
 
     @property
     def error(self) -> float:
-        """Mean error rate over the severities, in [0, 1]."""
+        """Return the mean error rate over the severities, in [0, 1]."""
         return 1 - sum(self.accuracies) / len(self.accuracies)
 
 
@@ -196,6 +221,20 @@ class CorruptionRobustness:
     seed : int
     failed : int
         Images that could not be read.
+
+    Examples
+    --------
+    >>> photographs = ["examples/images/cat.jpg", "examples/images/rocket.jpg"]
+    >>> found = evaluate_corruptions((photographs, ["cat", "rocket"]), model="mini", kinds=["fog"], severities=[1])
+    >>> found.mean_error, found.relative_error, found.to_dict()["n_images"]
+    (0.0, 0.0, 2)
+    >>> found.mean_corruption_error(found)
+    Traceback (most recent call last):
+    ...
+    zeroshot.errors.OptionError: the baseline makes no error under 'fog' that one could divide by
+    >>> found.save_figure("corruptions.png")  # doctest: +SKIP
+    >>> type(found.figure()).__name__  # with the extra `plot`
+    'Figure'
     """
 
     results: tuple[CorruptionResult, ...]
@@ -208,12 +247,12 @@ class CorruptionRobustness:
 
     @property
     def mean_error(self) -> float:
-        """Mean over kinds of the mean error over severities, in [0, 1]: not divided by another model's."""
+        """Return the mean over kinds of the mean error over severities, in [0, 1]: not divided by another model's."""
         return sum(one.error for one in self.results) / len(self.results)
 
     @property
     def relative_error(self) -> float:
-        """`mean_error` less the error without corruption: how much the corruptions cost, in [-1, 1]."""
+        """Return `mean_error` less the error without corruption: how much the corruptions cost, in [-1, 1]."""
         return self.mean_error - (1 - self.clean.value)
 
     def mean_corruption_error(self, baseline: CorruptionRobustness, *, relative: bool = False) -> float:
@@ -281,7 +320,11 @@ class CorruptionRobustness:
         }
 
     def figure(self) -> Any:
-        """Draw accuracy over severity: each kind, and the mean of all; a ``matplotlib.figure.Figure``.
+        """Draw accuracy over severity: each kind, and the mean of all.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
 
         Raises
         ------
@@ -308,7 +351,17 @@ class CorruptionRobustness:
         return figure
 
     def save_figure(self, path: str | os.PathLike[str]) -> None:
-        """Write `figure` to a file whose suffix names the format: ``.png``, ``.svg`` or ``.pdf``."""
+        """Write `figure` to a file whose suffix names the format: ``.png``, ``.svg`` or ``.pdf``.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        """
         save_figure(self.figure(), path)
 
     def _about(self) -> str:
@@ -363,6 +416,10 @@ def evaluate_corruptions(
         The same seed gives the same images.
     progress : callable, optional
         Told kind and severity before each is measured.
+
+    Returns
+    -------
+    CorruptionRobustness
 
     Raises
     ------

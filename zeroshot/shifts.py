@@ -42,6 +42,12 @@ class Shift:
         The prompt set with the same classes, if there is one.
     border : int
         Pixels at each edge that are not to be seen: ObjectNet's images have a red frame.
+
+    Examples
+    --------
+    >>> shift = load_shift("imagenet_r")
+    >>> len(shift.labels), shift.labels[0], shift.place_folders(["n01443537", "n01484850"])
+    (200, 'goldfish', [0, 1])
     """
 
     name: str
@@ -62,7 +68,7 @@ class Shift:
 
         Returns
         -------
-        ndarray of shape (n_images, n_classes)
+        ndarray of shape (n_images, n_classes), float of the precision of `scores`
             Probabilities do not sum to 1 any more; only their order counts.
 
         Raises
@@ -133,6 +139,14 @@ class Shift:
         Folders are known by their published names: WordNet ids, ImageNet's numbers, or the names of the classes. Some
         may be missing. Of ObjectNet's 313 the 200 that are none of ImageNet's classes are left out.
 
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        list of int
+
         Raises
         ------
         LabelError
@@ -167,6 +181,15 @@ def available_shifts() -> list[str]:
 def load_shift(name: str) -> Shift:
     """Return a shift by its name, or ImageNet itself under ``"imagenet"``.
 
+    Parameters
+    ----------
+    name : str
+        From `available_shifts`, or ``"imagenet"``.
+
+    Returns
+    -------
+    Shift
+
     Raises
     ------
     OptionError
@@ -198,7 +221,13 @@ def load_shift(name: str) -> Shift:
 
 @lru_cache(maxsize=1)
 def shift_table() -> dict[str, Any]:
-    """Return the shipped table: for each shift its title, classes, and what its baseline is made of."""
+    """Return the shipped table: for each shift its title, classes, and what its baseline is made of.
+
+    Examples
+    --------
+    >>> shift_table()["objectnet"]["title"]
+    'ObjectNet'
+    """
     return tomllib.loads(_read("imagenet_shifts.toml"))
 
 

@@ -49,6 +49,14 @@ class Item:
     image : image or callable
         Anything that `open_image` takes, or a function without arguments that returns it. The function is called in a
         decoding thread when its turn comes; a file object that it returns is closed.
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> clf = zeroshot.Classifier(["cat", "dog"], model="mini")
+    >>> item = Item("photos.zip/cat.jpg", lambda: open("examples/images/cat.jpg", "rb"))
+    >>> [(outcome.source, outcome.prediction.label) for outcome in clf.stream([item])]
+    [('photos.zip/cat.jpg', 'cat')]
     """
 
     source: str

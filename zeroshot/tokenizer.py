@@ -36,6 +36,10 @@ _WORD_CACHE_SIZE = 1 << 17
 def clean(text: str) -> str:
     r"""Return `text` as CLIP's tokenizer sees it: repaired, unescaped, single-spaced, lower case.
 
+    Parameters
+    ----------
+    text : str
+
     Examples
     --------
     >>> clean("  Caf&amp;eacute;\n AU  lait ")
@@ -45,7 +49,17 @@ def clean(text: str) -> str:
 
 
 def repair(text: str) -> str:
-    """Return `text` with its encoding mended (ftfy) and HTML entities resolved twice, as open_clip does too."""
+    """Return `text` with its encoding mended (ftfy) and HTML entities resolved twice, as open_clip does too.
+
+    Parameters
+    ----------
+    text : str
+
+    Examples
+    --------
+    >>> repair("&amp;eacute; schÃ¶n")
+    'é schön'
+    """
     # For printable ASCII without entities ftfy and html change nothing; that is nearly every prompt, and ftfy is
     # most of the time that tokenizing takes. tests/test_tokenizer.py holds this short cut against ftfy itself.
     if text.isascii() and text.isprintable() and "&" not in text:
@@ -59,6 +73,16 @@ class Tokenizer:
     """Byte-pair encoder with CLIP's merges.
 
     Use `get_tokenizer()` for the shared instance; building one reads the merges from disk.
+
+    Examples
+    --------
+    >>> tokenizer = get_tokenizer()
+    >>> tokenizer.encode("a photo of a cat."), tokenizer.vocab_size
+    ([320, 1125, 539, 320, 2368, 269], 49408)
+    >>> tokenizer.tokenize(["a cat", "a very old cat"], context=6).tolist()
+    [[49406, 320, 2368, 49407, 0, 0], [49406, 320, 1070, 896, 2368, 49407]]
+    >>> tokenizer.start_id, tokenizer.end_id
+    (49406, 49407)
     """
 
     def __init__(self) -> None:
@@ -75,25 +99,34 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, 49,408."""
+        """Return the number of tokens, 49,408."""
         return len(self._symbols)
 
     @property
     def start_id(self) -> int:
-        """Id of the token that every sequence starts with, 49,406."""
+        """Return the id of the token that every sequence starts with, 49,406."""
         return self._ids[START]
 
     @property
     def end_id(self) -> int:
-        """Id of the token that ends every sequence and at which text towers are pooled, 49,407."""
+        """Return the id of the token that ends every sequence and at which text towers are pooled, 49,407."""
         return self._ids[END]
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of `text`, without start and end, of any length."""
+        """Return the token ids of `text`, without start and end, of any length.
+
+        Parameters
+        ----------
+        text : str
+        """
         return list(self._iter_ids(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids; words are separated by one space, start and end tokens are dropped.
+
+        Parameters
+        ----------
+        ids : sequence of int
 
         Examples
         --------
@@ -122,6 +155,13 @@ class Tokenizer:
         ndarray of shape (n_texts, context), int64
             A text that needs more than `context` tokens is cut, its last token replaced by the end token, and a
             warning says so (as `clip.tokenize(truncate=True)` and open_clip do, which do not warn).
+
+        Raises
+        ------
+        InputTypeError
+            If a text is not a string.
+        OptionError
+            If `context` is below 3.
         """
         texts = check_texts(texts, context)
         tokens = np.zeros((len(texts), context), dtype=np.int64)
@@ -174,7 +214,13 @@ class Tokenizer:
 
 @lru_cache(maxsize=1)
 def get_tokenizer() -> Tokenizer:
-    """Return the shared tokenizer, built at the first call."""
+    """Return the shared tokenizer, built at the first call.
+
+    Examples
+    --------
+    >>> get_tokenizer() is get_tokenizer()
+    True
+    """
     return Tokenizer()
 
 
@@ -209,12 +255,26 @@ def tokenize(texts: str | Sequence[str], context: int = 77) -> npt.NDArray[np.in
 def check_texts(texts: str | Sequence[str], context: int) -> Sequence[str]:
     """Return one text or several as a sequence.
 
+    Parameters
+    ----------
+    texts : str or sequence of str
+    context : int
+
+    Returns
+    -------
+    sequence of str
+
     Raises
     ------
     InputTypeError
         If a text is not a string.
     OptionError
         If `context` is below 3.
+
+    Examples
+    --------
+    >>> check_texts("a cat", 77)
+    ['a cat']
     """
     if isinstance(texts, str):
         texts = [texts]
@@ -229,7 +289,25 @@ def check_texts(texts: str | Sequence[str], context: int) -> Sequence[str]:
 
 
 def warn_of_cuts(too_long: Sequence[str], count: int, context: int) -> None:
-    """Warn, at the line outside this package, of texts that did not fit; nothing for none."""
+    """Warn, at the line outside this package, of texts that did not fit; nothing for none.
+
+    Parameters
+    ----------
+    too_long : sequence of str
+        The texts that were cut.
+    count : int
+        Of how many.
+    context : int
+        To how many tokens.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     warn_of_cuts(["a very long text"], 2, 4)
+    >>> str(caught[0].message).partition(" and ")[0]
+    '1 of 2 texts are longer than 4 tokens'
+    """
     if too_long:
         first = too_long[0] if len(too_long[0]) <= 60 else too_long[0][:60] + "…"
         warnings.warn(

@@ -39,6 +39,17 @@ class TemplateWeights:
         the cache of heads, nor go there, since it depends on the images.
     n_images, n_pretraining : int
         Images that the scores are from, and images of pretraining that the correction is from as well.
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> photographs = ["examples/images/cat.jpg", "examples/images/rocket.jpg"]
+    >>> templates = ["a photo of a {}.", "a drawing of a {}."]
+    >>> weighted = weigh_templates(zeroshot.load("mini"), photographs, ["cat", "rocket"], templates)
+    >>> weighted.templates[weighted.weights.argmax()], weighted.n_images
+    ('a photo of a {}.', 2)
+    >>> zeroshot.Classifier.from_head(weighted.head)(photographs[1]).label
+    'rocket'
     """
 
     templates: tuple[str, ...]
