@@ -1,4 +1,9 @@
-"""The README runs: its Python prints what it shows, its commands too."""
+"""The pages run: their Python prints what it shows, their commands too, and what they link is there.
+
+The blocks ``python`` of a page run one after the other; a block ``text`` behind one is what it prints, with ``…`` for
+what differs from machine to machine. A block of another library, ``python open_clip``, is compiled here and held against
+that library in `tests/oracle/test_guides_oracle.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +11,123 @@ import contextlib
 import io
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import zeroshot
-from zeroshot.cli import main
+from tests.pages import ROOT, anchors, blocks, links, pages
+from zeroshot import cli
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
+# Generated, and about the default model, which is a download: its blocks are compiled.
+COMPILED = {"prompts/README.md"}
+RUN = [name for name in PAGES if name not in COMPILED and any(block.info == "python" for block in blocks(PAGES[name]))]
 
 
-def test_python_prints_what_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", RUN)
+def test_python_prints_what_is_shown(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)  # the README saves a head
-    blocks = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == len(re.findall(r"```python\n", README)) >= 5  # each has its output
+    found = blocks(PAGES[name])
     namespace: dict[str, object] = {}
-    for code, shown in blocks:
+    for block, after in zip(found, [*found[1:], None], strict=True):
+        if block.info != "python":
+            continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(code, namespace)
-        assert printed.getvalue() == shown
+            exec(compile(block.text, f"{name}:{block.line}", "exec"), namespace)
+        shown = after.text if after is not None and after.info == "text" else ""
+        pattern = ".*".join(map(re.escape, shown.split("…")))
+        assert re.fullmatch(pattern, printed.getvalue()), f"{name}:{block.line} printed {printed.getvalue()!r}"
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_all_python_compiles(name: str) -> None:
+    for block in blocks(PAGES[name]):
+        if block.info.startswith("python"):
+            compile(block.text, f"{name}:{block.line}", "exec")
+
+
+def test_no_warning_in_all_that_the_readme_does(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    code = "\n".join(block.text for block in blocks(PAGES["README.md"]) if block.info == "python")
+    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
+    for command in (["readme.py"], ["-m", "zeroshot", *_shown("classify examples/")[0]]):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *command], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def commands(name: str) -> list[str]:
+    """Return the commands ``zeroshot …`` of a page, without the comments behind them."""
+    lines = [line for block in blocks(PAGES[name]) if block.info == "console" for line in block.text.splitlines()]
+    found = [line.removeprefix("$ ").split("  #")[0].strip() for line in lines if line.startswith("$ zeroshot ")]
+    return [line for line in found if " … " not in f"{line} "]
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if commands(name)])
+def test_commands_are_commands(name: str) -> None:
+    for command in commands(name):
+        words = shlex.split(command.partition(" > ")[0].partition(" | ")[0])[1:]
+        arguments = cli._parser().parse_args(words)  # leaves with a message if it does not know them
+        assert callable(arguments.run)
+
+
+def test_a_command_that_is_none_is_seen() -> None:
+    with pytest.raises(SystemExit):
+        cli._parser().parse_args(["classify", "photos/", "--labells", "cat"])
+
+
+def _shown(start: str) -> tuple[list[str], str]:
+    found = re.search(rf"\$ zeroshot ({start}.*)\n((?:[^$`].*\n)+)", README)
+    assert found is not None
+    return shlex.split(found.group(1)), found.group(2)
+
+
+@pytest.mark.parametrize("start", ["classify examples/", "models --summary"])
 def test_the_shown_command_prints_what_is_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    found = re.search(r"\$ zeroshot (classify examples/.*)\n((?:[^$].*\n)+)", README)
-    assert found is not None
-    assert main(shlex.split(found.group(1))) == 0
-    assert capsys.readouterr().out == found.group(2)
+    command, shown = _shown(start)
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == shown
 
 
-def test_the_counts_of_checkpoints_are_those_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.search(r"\$ zeroshot (models --summary)\n((?:[^$`].*\n)+)", README)
-    assert found is not None
-    assert main(shlex.split(found.group(1))) == 0
-    assert capsys.readouterr().out == found.group(2)
+def test_the_count_of_checkpoints_is_that_of_the_table() -> None:
     assert f"`zeroshot models` lists {len(zeroshot.available_models())} checkpoints" in README
 
 
-def test_files_that_are_linked_exist() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+# --------------------------------------------------------------------------------------------------------------- links
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    page = PAGES[name]
+    for target in links(page):
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+def test_anchors_are_those_of_github(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# From OpenAI's `clip`, line by line\n\n## Same\n\n## Same\n\n[x](#none) `[y](no.md)`\n", encoding="utf-8"
+    )
+    assert anchors(page) == {"from-openais-clip-line-by-line", "same", "same-1"}
+    assert links(page) == ["#none"]
+
+
+def test_the_picture_is_small() -> None:
+    for theme in ("light", "dark"):
+        assert (ROOT / f"examples/guides/photographs-{theme}.jpg").stat().st_size < 150_000

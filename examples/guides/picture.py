@@ -1,7 +1,7 @@
 """Draw the README's picture: the four example photographs and what `mini` says of them, for light and dark pages.
 
-``python examples/guides/picture.py`` writes ``photographs-light.jpg`` and ``photographs-dark.jpg`` beside itself. Nothing in
-them is written down here but the labels: bars and numbers are the library's.
+``python examples/guides/picture.py`` writes ``photographs-light.jpg`` and ``photographs-dark.jpg`` beside itself.
+Nothing in them is written down here but the labels: bars and numbers are the library's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def draw(predictions: list[zeroshot.Prediction], paths: list[Path], theme: str) 
         with Image.open(path) as photograph:
             edge = min(photograph.size)
             x, y = (photograph.width - edge) // 2, (photograph.height - edge) // 2
-            square = photograph.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS, (x, y, x + edge, y + edge))
+            square = photograph.convert("RGB").crop((x, y, x + edge, y + edge)).resize((SIDE, SIDE))
         image.paste(square, (left, top))
         for row, match in enumerate(prediction.top(ROWS)):
             base = top + SIDE + GAP + row * ROW
