@@ -187,6 +187,9 @@ class Evaluation:
     >>> found.most_confused(1), found.to_dict()["metrics"]["top_1"]["value"] == found.value
     ([Confusion(target=1, predicted=2, images=1)], True)
     >>> found.save_json("result.json"), found.save_html("page.html")  # doctest: +SKIP
+    >>> len(found.to_frame())  # with the extra `frame`
+    3
+    >>> found.plot()  # doctest: +SKIP
     """
 
     metric: str

@@ -96,17 +96,48 @@ class Prediction:
         return pictures.given(self._image)
 
     def above(self, threshold: float | None = None) -> list[Match]:
-        """Return all classes with at least this probability (by default `threshold`), the most probable first."""
+        """Return all classes with at least a probability, the most probable first.
+
+        Parameters
+        ----------
+        threshold : float, optional
+            In [0, 1]; by default that of the prediction.
+
+        Returns
+        -------
+        list of Match
+
+        Examples
+        --------
+        >>> prediction = Prediction(np.array([0.2, 0.7, 0.1], np.float32), ("cat", "dog", "car"))
+        >>> [match.label for match in prediction.above(0.5)]
+        ['dog']
+        """
         limit = self.threshold if threshold is None else threshold
         return [match for match in self.top(len(self.labels)) if match.score >= limit]
 
     def top(self, k: int | None = None) -> list[Match]:
-        """Return the `k` most probable classes, the most probable first; of equal ones, the earlier label first.
+        """Return the most probable classes, the most probable first; of equal ones, the earlier label first.
+
+        Parameters
+        ----------
+        k : int, optional
+            How many at most, at least 1; by default `top_k`.
+
+        Returns
+        -------
+        list of Match
 
         Raises
         ------
         OptionError
             If `k` is below 1.
+
+        Examples
+        --------
+        >>> prediction = Prediction(np.array([0.2, 0.7, 0.1], np.float32), ("cat", "dog", "car"))
+        >>> [match.label for match in prediction.top(2)]
+        ['dog', 'cat']
         """
         k = check_positive("top_k", self.top_k if k is None else k)
         count = len(self.probabilities)
