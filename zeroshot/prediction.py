@@ -24,7 +24,13 @@ _ALONE, _IN_GRID, _IN_FIGURE = 360, 200, 480
 
 
 class Match(NamedTuple):
-    """One class of a prediction: its name, its probability in [0, 1], and its position among the labels."""
+    """One class of a prediction: its name, its probability in [0, 1], and its position among the labels.
+
+    Examples
+    --------
+    >>> Match("cat", 0.75, 0).label
+    'cat'
+    """
 
     label: str
     score: float
@@ -60,6 +66,12 @@ class Prediction:
         What was classified, as it was given: a path is read again when the prediction is shown. An image in memory is
         not kept for long: it is here as long as somebody else holds it, or it is one of the last ones, of 256 MB at the
         most. None if it is gone, after pickling, for file objects and in streams, where `Outcome.source` is.
+
+    Examples
+    --------
+    >>> prediction = Prediction(np.array([0.2, 0.7, 0.1], np.float32), ("cat", "dog", "car"))
+    >>> prediction.label, round(prediction.score, 2), prediction.index
+    ('dog', 0.7, 1)
     """
 
     probabilities: npt.NDArray[np.float32]
