@@ -410,6 +410,14 @@ class Outcome:
         What the iterable gave; of an `Item`, its source.
     prediction : Prediction or None
     error : ZeroShotError or None
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> clf = zeroshot.Classifier(["cat", "dog"], model="mini")
+    >>> outcome = next(clf.stream(["examples/images/cat.jpg"]))
+    >>> outcome.index, outcome.source, outcome.prediction.label, outcome.error
+    (0, 'examples/images/cat.jpg', 'cat', None)
     """
 
     index: int
