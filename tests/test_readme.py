@@ -1,8 +1,8 @@
 """The pages run: their Python prints what it shows, their commands too, and what they link is there.
 
 The blocks ``python`` of a page run one after the other; a block ``text`` behind one is what it prints, with ``…`` for
-The blocks ``python`` of a page run one after the other; a block ``text`` behind one is what it prints, ``…`` for
-that library in `tests/oracle/test_guides_oracle.py`.
+what differs from run to run. Blocks ``python LIBRARY`` need another library: they are compiled here, and
+held against that library in `tests/oracle/test_guides_oracle.py`.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ class ClipEncoder:
     (torch.Size([1, 384]), torch.Size([1, 1280]))
     >>> encoder.encode_images(["examples/images/cat.jpg"]).norm(dim=1).round(decimals=5).tolist()
     [1.0]
-    >>> encoder.feature_dim, len(encoder.fingerprint)
-    (1280, 64)
+    >>> encoder.feature_dim, len(encoder.fingerprint), encoder.compiled
+    (1280, 64, False)
     >>> type(encoder.vision).__name__, type(encoder.text).__name__
     ('EfficientNet', 'TextTower')
     """
