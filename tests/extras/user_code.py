@@ -33,7 +33,7 @@ def one_image(photo: Image.Image, pixels: npt.NDArray[np.uint8]) -> None:
     assert_type(zeroshot.classify(np.zeros((8, 8, 3), dtype=np.uint8), prompts="food101"), Prediction)
 
 
-def many_images(photo: Image.Image, pixels: npt.NDArray[np.uint8], either: str | list[str]) -> None:
+def many_images(photo: Image.Image, pixels: npt.NDArray[np.uint8]) -> None:
     assert_type(zeroshot.classify(["a.jpg", "b.jpg"], LABELS), Predictions)
     assert_type(zeroshot.classify(("a.jpg", Path("b.jpg")), LABELS), Predictions)
     assert_type(zeroshot.classify([photo, photo], LABELS), Predictions)
@@ -45,7 +45,6 @@ def many_images(photo: Image.Image, pixels: npt.NDArray[np.uint8], either: str |
     assert_type(zeroshot.classify({"a": photo}.values(), LABELS), Predictions)
     assert_type(zeroshot.classify({"a.jpg"}, LABELS), Predictions)
     assert_type(zeroshot.classify([], LABELS), Predictions)
-    assert_type(zeroshot.classify(either, LABELS), Prediction | Predictions)
 
 
 def classifiers(photo: Image.Image) -> None:
@@ -151,7 +150,7 @@ def mistakes(photo: Image.Image) -> None:
     # Each is found: without an error on its line mypy would call the comment unused.
     zeroshot.clasify("cat.jpg", LABELS)  # type: ignore[attr-defined]
     zeroshot.classify(3, LABELS)  # type: ignore[call-overload]
-    zeroshot.classify(np.zeros((8, 8, 3)), LABELS)  # type: ignore[call-overload]  # floats
+    zeroshot.classify(np.zeros((8, 8, 3)), LABELS)  # type: ignore[arg-type]  # floats
     zeroshot.classify(photo, LABELS, top=3)  # type: ignore[call-overload]
     zeroshot.load("mini", dtype="float8")  # type: ignore[arg-type]
     zeroshot.metrics.no_such_metric()  # type: ignore[attr-defined]
