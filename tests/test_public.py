@@ -28,6 +28,7 @@ LEVELS = [
     {"checkpoints", "registry", "stream", "robustness"},
     {"clip", "sources", "embeddings", "corruptions"},
     {"head", "labelled"},
+    {"explain"},
     {"classifier", "weighting", "report"},
     {"compare", "jobs", "engines", "evaluation", "probe"},
     {"fewshot", "limits", "shifted", "calibration", "reproduce", "workbench"},

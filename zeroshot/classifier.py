@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from zeroshot.prediction import DEFAULT_TOP_K, Outcome, Prediction, Predictions
 from zeroshot.prompts import Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, parse_labels
 from zeroshot.registry import DEFAULT_MODEL, is_known
 from zeroshot.stream import EmbeddedBatch, OnError, each_result, embed_batches
+
+if TYPE_CHECKING:
+    from zeroshot.explain import Explanation, Of
 
 # Numbers that scoring holds at once, of each intermediate result: 16 MB, whatever the number of classes and images.
 _SCORES_PER_BLOCK = 1 << 22
@@ -342,6 +345,55 @@ class Classifier:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
+
+    def explain(
+        self, image: ImageLike, label: str | int | None = None, *, of: Of = "probability", layers: int = 1
+    ) -> Explanation:
+        """Show what in an image speaks for a label: a heat map over the picture, by a method that was published.
+
+        `mini` has class activation maps (Zhou et al., 2016), ResNets Grad-CAM (Selvaraju et al., 2017), transformers
+        gradient-weighted attention (Chefer, Gur and Wolf, 2021); `Explanation.citation` says which.
+
+        Parameters
+        ----------
+        image : image
+            One, as for a call of the classifier; decoded exactly, whatever `approximate` says.
+        label : str or int, optional
+            A name or a position among `labels`; by default the most probable one.
+        of : {"probability", "similarity"}
+            ``"probability"``: what makes this label more probable than the others. ``"similarity"``: what is like it,
+            whatever the others are.
+        layers : int
+            How many layers of attention count, from the last, at least 1; for transformers alone. The method's authors
+            take one for CLIP.
+
+        Returns
+        -------
+        Explanation
+            Its `map` is (height, width) float32, in the pixels of the picture; it shows itself in notebooks.
+
+        Raises
+        ------
+        LabelError
+            If there is no such label; the message has names that are near.
+        OptionError
+            If an option is out of its range, the only class has no others to be held against, or the encoder was loaded
+            with ``dtype="int8"``.
+        InputTypeError
+            If `load` did not make the encoder, or its image tower is timm's.
+        ImageError
+            If the image cannot be decoded.
+
+        Examples
+        --------
+        >>> clf = Classifier(["cat", "dog", "car"], model="mini")
+        >>> explanation = clf.explain("examples/images/cat.jpg", "cat")
+        >>> explanation.label, explanation.map.shape
+        ('cat', (300, 451))
+        """
+        from zeroshot.explain import explain
+
+        return explain(self.encoder, self.head, image, label, of=of, layers=layers, multi_label=self.multi_label)
 
     def _probabilities(self, images: Any, batch_size: int) -> Iterator[tuple[list[Any], npt.NDArray[np.float32]]]:
         """Yield some images after the other with their probabilities, (n_images, n_classes)."""

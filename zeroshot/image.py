@@ -140,6 +140,24 @@ class Preprocess:
             image = image.resize(target, resampling)
         return _centre(image, width, height, self.fill)
 
+    def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return what of a picture of that width and height comes out: left, top, right, bottom, in its pixels.
+
+        Where bars are added it is larger than the picture.
+
+        Examples
+        --------
+        >>> preprocess = Preprocess((224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        >>> preprocess.window((448, 896))
+        (0.0, 224.0, 448.0, 672.0)
+        """
+        starts, ends = [], []
+        for whole, scaled, kept in zip(size, self._target(size), self.size[::-1], strict=True):
+            start = _offset(scaled, kept)
+            starts.append(start * whole / scaled)
+            ends.append((start + kept) * whole / scaled)
+        return starts[0], starts[1], ends[0], ends[1]
+
     def _resize_approximately(self, decoded: _Decoded) -> Image.Image:
         """As `resize`, but without what the crop cuts off, and of an image decoded at a part of its size."""
         height, width = self.size
@@ -469,6 +487,13 @@ def _resize_centre(
     if (kept[0], kept[1]) == image.size and box == (0, 0, *image.size):
         return image
     return image.resize((kept[0], kept[1]), resampling, box=box)
+
+
+def _offset(length: int, kept: int) -> int:
+    """Return where the centre begins along one side, in pixels; below 0 where a bar is before it."""
+    if length >= kept:
+        return round((length - kept) / 2)
+    return -((kept - length) // 2)
 
 
 def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:

@@ -111,7 +111,11 @@ class EfficientNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""
-        embeddings: Tensor = self.concepts(self.class_logits(pixels).float().softmax(dim=-1).to(pixels.dtype))
+        return self.place(self.class_logits(pixels))
+
+    def place(self, logits: Tensor) -> Tensor:
+        """Let the class probabilities weigh the concepts: (n_images, concepts) -> (n_images, dim)."""
+        embeddings: Tensor = self.concepts(logits.float().softmax(dim=-1).to(logits.dtype))
         return embeddings
 
     def class_logits(self, pixels: Tensor) -> Tensor:
@@ -123,8 +127,26 @@ class EfficientNet(nn.Module):
         """What is classified: (n_images, 3, H, W) -> (n_images, feature_dim)."""
         if pixels.device.type == "cpu" and len(pixels) > _IMAGES_PER_CHUNK:
             return torch.cat([self.features(part) for part in torch.split(pixels, _IMAGES_PER_CHUNK)])
+        return self.grid(pixels).mean(dim=(2, 3))
+
+    def grid(self, pixels: Tensor) -> Tensor:
+        """What is averaged: (n_images, 3, H, W) -> (n_images, feature_dim, rows, columns)."""
         x = self.stem(pixels.contiguous(memory_format=torch.channels_last), limit=6)
         for block in self.blocks:
             x = block(x)
-        pooled: Tensor = self.head(x, limit=6).mean(dim=(2, 3))
-        return pooled
+        last: Tensor = self.head(x, limit=6)
+        return last
+
+    def centres(self, length: int) -> Tensor:
+        """Return the middles of what the cells of `grid` see along one side of an image: (cells,) float32, in pixels.
+
+        The odd pixel of each padding goes to the end, so that the first cell looks at the very edge.
+        """
+        first, step = 0.5, 1  # middle of the first cell, and from one to the next
+        for convolution in [self.stem, *(block.depthwise for block in self.blocks)]:  # type: ignore[union-attr]
+            kernel, stride = convolution.kernel_size[0], convolution.stride[0]  # type: ignore[union-attr, index]
+            cells = -(-length // stride)
+            padding = max((cells - 1) * stride + kernel - length, 0)
+            first += step * ((kernel - 1) / 2 - padding // 2)
+            step, length = step * stride, cells
+        return first + step * torch.arange(length, dtype=torch.float32)

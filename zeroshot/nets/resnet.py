@@ -81,6 +81,11 @@ class ModifiedResNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""
+        embeddings: Tensor = self.attnpool(self.grid(pixels))
+        return embeddings
+
+    def grid(self, pixels: Tensor) -> Tensor:
+        """What the attention pools: (n_images, 3, H, W) -> (n_images, 32 * width, H / 32, W / 32)."""
         x = pixels.contiguous(memory_format=torch.channels_last)
         x = normed(self.conv1, self.bn1, x, limit=inf)
         x = normed(self.conv2, self.bn2, x, limit=inf)
@@ -88,8 +93,7 @@ class ModifiedResNet(nn.Module):
         x = F.avg_pool2d(x, 2)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
-        embeddings: Tensor = self.attnpool(x)
-        return embeddings
+        return x
 
     def fold_norms(self) -> None:
         """Multiply each batch norm into the convolution before it: the same numbers, fewer passes over the pixels."""

@@ -71,9 +71,12 @@ class SiglipVision(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (n_images, 3, H, W), normalised -> (n_images, dim), not normalised."""
-        x = self.conv1.tokens(pixels) + self.positional_embedding
-        pooled: Tensor = self.pool(self.ln_post(self.transformer(x)))
+        pooled: Tensor = self.pool(self.ln_post(self.transformer(self.tokens(pixels))))
         return pooled
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """What goes into the blocks: (n_images, 3, H, W) -> (n_images, positions, width)."""
+        return self.conv1.tokens(pixels) + self.positional_embedding
 
 
 class AttentionPool(nn.Module):

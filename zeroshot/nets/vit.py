@@ -86,12 +86,9 @@ class VisionTransformer(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """What is projected: (n_images, 3, H, W) -> (n_images, feature_dim)."""
-        n = len(pixels)
-        patches = self.conv1.tokens(pixels)  # (n, grid_h * grid_w, width)
-        x = torch.cat([self.class_embedding.expand(n, 1, -1), patches], dim=1) + self.positional_embedding
-        x = self.ln_pre(x)
+        x = self.tokens(pixels)
         if self.config.pool == "class":
-            x = self.transformer.pooled(x, torch.zeros(n, dtype=torch.int64, device=pixels.device))
+            x = self.transformer.pooled(x, torch.zeros(len(x), dtype=torch.int64, device=pixels.device))
             return self._norm(x)
         x = self.transformer(x)
         if self.config.pool == "attention":
@@ -99,6 +96,13 @@ class VisionTransformer(nn.Module):
         if self.config.norm_last:
             return self._norm(x[:, 1:].mean(dim=1))
         return self._norm(x[:, 1:]).mean(dim=1)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """What goes into the blocks, the class token first: (n_images, 3, H, W) -> (n_images, positions, width)."""
+        patches = self.conv1.tokens(pixels)  # (n, grid_h * grid_w, width)
+        x = torch.cat([self.class_embedding.expand(len(pixels), 1, -1), patches], dim=1) + self.positional_embedding
+        normed: Tensor = self.ln_pre(x)
+        return normed
 
     def _norm(self, x: Tensor) -> Tensor:
         normed: Tensor = self.ln_post(x)
