@@ -30,7 +30,7 @@ LEVELS = [
     {"head", "labelled"},
     {"explain"},
     {"classifier", "weighting", "report"},
-    {"compare", "jobs", "engines", "evaluation", "probe"},
+    {"compare", "jobs", "engines", "evaluation", "probe", "faithfulness"},
     {"fewshot", "limits", "shifted", "calibration", "reproduce", "workbench"},
     {"app"},
     {"cli"},

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import zeroshot
-from zeroshot.cli import adapt, app, classify, completions, evaluate, head, limits, models, prompts, robustness
+from zeroshot.cli import adapt, app, classify, completions, evaluate, explain, head, limits, models, prompts, robustness
 from zeroshot.cli.output import INTERRUPTED, fail, tell
 from zeroshot.cli.parser import Parser, near_file
 from zeroshot.errors import ZeroShotError
@@ -24,7 +24,7 @@ from zeroshot.errors import ZeroShotError
 __all__ = ["main"]
 
 _GROUPS = (  # in the order of the help
-    ("images", (classify, app)),
+    ("images", (classify, explain, app)),
     ("measure on labelled images", (evaluate, robustness, limits)),
     ("heads: made of names, or of labelled images", (head, adapt)),
     ("look up", (models, prompts, completions)),

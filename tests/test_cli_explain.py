@@ -1,0 +1,69 @@
+"""``zeroshot explain``: a picture, numbers, one line of what they are; and one line for a mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zeroshot
+from zeroshot.cli import main
+
+CAT = "examples/images/cat.jpg"
+LABELS = ["--labels", "cat", "dog", "car", "--model", "mini"]
+
+
+def test_a_picture_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, numbers = tmp_path / "heat.png", tmp_path / "heat.json"
+    assert main(["explain", CAT, *LABELS, "--out", str(out), "--json", str(numbers)]) == 0
+    found = zeroshot.Classifier(["cat", "dog", "car"], model="mini").explain(CAT)
+    line = f"cat  {found.score:.1%}  class activation map, weights by integrated gradients (Zhou et al., CVPR 2016"
+    assert capsys.readouterr().out.startswith(line)
+    with Image.open(out) as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(found.overlay()))
+    assert json.loads(numbers.read_text(encoding="utf-8")) == found.to_dict()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["heat.json", "heat.png"]
+
+
+def test_another_label_another_number_a_saved_head_and_standard_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = zeroshot.Classifier(["cat", "dog"], model="mini")
+    classifier.head.save(tmp_path / "head.safetensors")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(Path(CAT).read_bytes())))
+    numbers = tmp_path / "heat.json"
+    options = ["--head", str(tmp_path / "head.safetensors"), "--label", "dog", "--of", "similarity"]
+    assert main(["explain", "-", *options, "--json", str(numbers)]) == 0
+    data = json.loads(numbers.read_text(encoding="utf-8"))
+    assert (data["label"], data["index"], data["of"]) == ("dog", 1, "similarity")
+    assert data == classifier.explain(CAT, "dog", of="similarity").to_dict()
+    assert capsys.readouterr().out.startswith("dog  ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--label", "cats", "--out", "heat.png"], "no label is called 'cats'; near it: 'cat', 'car'"),
+        (["--out", "heat.mp4"], "--out is 'heat.mp4'; expected a name that ends in .png, .jpg or .webp"),
+        (["--out", "heat"], "--out is 'heat'; expected"),
+    ],
+)
+def test_a_mistake_is_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", CAT, *LABELS, *options]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"zeroshot: {message}")
+    assert (captured.err.count("\n"), captured.out) == (1, "")
+    assert not Path(options[-1]).exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--out", "heat.png", "--head", "head.safetensors"]])
+def test_a_wrong_command_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["explain", CAT, *LABELS, *options])
+    assert exit.value.code == 2
+    assert "Try 'zeroshot explain --help'" in capsys.readouterr().err
