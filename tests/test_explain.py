@@ -1,4 +1,4 @@
-"""`Classifier.explain`: the label and the number that are meant, the map where the picture is, and how it shows itself."""
+"""`Classifier.explain`: the label and the number that are meant, the map where the picture is, how it shows itself."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FakeEncoder
 from PIL import Image
 
 import zeroshot
 import zeroshot.figures
+from conftest import FakeEncoder
 from zeroshot import Classifier, Head
 from zeroshot.clip import ClipEncoder
 from zeroshot.errors import ImageNotFoundError, InputTypeError, LabelError, MissingExtraError, OptionError
@@ -341,7 +341,7 @@ def test_a_tower_of_another_library(make_checkpoint: Callable[..., Path], monkey
     encoder = zeroshot.load(make_checkpoint(), device="cpu")
     clf = Classifier(["a", "b"], model=encoder, cache=False)
     monkeypatch.setattr(ClipEncoder, "vision", torch.nn.Linear(2, 2))
-    with pytest.raises(InputTypeError, match="the image tower of .* is timm's, and there is no method for it here"):
+    with pytest.raises(InputTypeError, match=r"the image tower of .* is timm's, and there is no method for it here"):
         clf.explain(IMAGES / "cat.jpg")
 
 

@@ -83,7 +83,9 @@ def test_a_shuffled_map_loses(classifier: Classifier) -> None:
     found = classifier.explain(seen, "cat")
     rng = np.random.default_rng(0)
     shuffled = [replace(found, grid=rng.permutation(found.grid.ravel()).reshape(9, 9)) for _ in range(4)]
-    areas = [trace_curve(classifier, seen, one.map, "cat", test="insertion", steps=8).area for one in (found, *shuffled)]
+    areas = [
+        trace_curve(classifier, seen, one.map, "cat", test="insertion", steps=8).area for one in (found, *shuffled)
+    ]
     assert areas[0] > np.mean(areas[1:])
     # The test can fail: of the true map and a shuffled one that trade places the shuffled one is called the better.
     assert not areas[1] > np.mean([areas[0], *areas[2:]])
@@ -95,13 +97,14 @@ def test_results_say_what_they_are(measured: Faithfulness) -> None:
     data = json.loads(json.dumps(measured.to_dict()))
     assert data["deletion"]["map"] == measured.deletion["map"].tolist()
     lines = str(measured).splitlines()
-    assert lines[0].startswith("mini, class activation map, weights by integrated gradients: 3 pictures, 8 steps")
-    assert [line.split()[0] for line in lines[3:]] == ["the", "random", "inverted", "centre"]
+    assert lines[:2] == [
+        "mini, class activation map, weights by integrated gradients:",
+        "3 pictures, 8 steps, 2 random maps each",
+    ]
+    assert [line.split()[0] for line in lines[4:]] == ["the", "random", "inverted", "centre"]
     gain = measured.gain("deletion", "random")
-    assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in lines[4]
-    swapped = Faithfulness(
-        **vars(measured) | {"deletion": measured.deletion | {"map": measured.deletion["inverted"]}}
-    )
+    assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in lines[5]
+    swapped = Faithfulness(**vars(measured) | {"deletion": measured.deletion | {"map": measured.deletion["inverted"]}})
     assert swapped.gain("deletion", "random").value < 0
 
 

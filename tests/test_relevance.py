@@ -1,4 +1,4 @@
-"""Maps of every kind of tower: the output is the tower's own, sums are what they are said to be, cells are where they are.
+"""Maps of every kind of tower: the output is the tower's, sums are what they are said to be, cells are where they are.
 
 That transformers' maps follow their equations is shown in `tests/parity/test_relevance_parity.py`.
 """

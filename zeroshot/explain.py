@@ -329,7 +329,9 @@ def find_label(labels: Sequence[str], label: str | int) -> int:
         hint = f"; near it: {', '.join(map(repr, near))}" if near else f"; there are {_some(labels)}"
         raise LabelError(f"no label is called {label!r}{hint}")
     if isinstance(label, bool) or not hasattr(label, "__index__"):
-        raise InputTypeError(f"label is of type {type(label).__name__}; expected a name, or a position among the labels")
+        raise InputTypeError(
+            f"label is of type {type(label).__name__}; expected a name, or a position among the labels"
+        )
     if not 0 <= operator.index(label) < len(labels):
         raise LabelError(f"label is {label}; expected a position from 0 to {len(labels) - 1}, or a name")
     return operator.index(label)
@@ -403,9 +405,7 @@ def colour(heat: Floats | npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     return np.stack([np.interp(heat, places, table[:, c]) for c in range(3)], axis=-1).astype(np.float32)
 
 
-def _interpolate(
-    centres: Floats, start: float, end: float, length: int, pixels: int
-) -> npt.NDArray[np.float64]:
+def _interpolate(centres: Floats, start: float, end: float, length: int, pixels: int) -> npt.NDArray[np.float64]:
     """Return the weights of cells for pixels along one side: (pixels, cells), NaN for pixels outside of start to end.
 
     Parameters

@@ -4,8 +4,8 @@ The places that a map calls the hottest are taken out of the picture first; the 
 faster than with a random map. Put into a blurred picture first, it has to rise faster. Both are summed up by the area
 under the curve (Petsiuk, Das and Saenko, RISE, BMVC 2018, arXiv:1806.07421, section 4.2).
 
-Random maps have as many cells as the map that is judged, and are drawn to the size of the picture in the same way. Noise
-of single pixels would be another thing: it ruins a picture evenly, long before half of it is gone.
+Random maps have as many cells as the map that is judged, and are drawn to the size of the picture in the same way.
+Noise of single pixels would be another thing: it ruins a picture evenly, long before half of it is gone.
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ class Faithfulness:
     def __str__(self) -> str:
         """A table for `print`: areas, and the gain of the map over each other kind."""
         lines = [
-            f"{self.model}, {self.method}: {len(self.labels)} pictures, {self.steps} steps, {self.draws} random maps each",
+            f"{self.model}, {self.method}:",
+            f"{len(self.labels)} pictures, {self.steps} steps, {self.draws} random maps each",
             "",
             f"{'map':<10}{'deletion':>10}{'the map is lower by':>28}{'insertion':>12}{'the map is higher by':>28}",
         ]

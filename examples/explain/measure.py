@@ -129,7 +129,9 @@ def main() -> None:
     print(f"\n{join(parts)}")
     things = [row for row in rows if "heat" in row]
     print(f"\nThe {len(things)} things cover {np.mean([row['area'] for row in things]):.1%} of their pictures;")
-    print(f"{np.mean([row['heat'] for row in things]):.1%} of the heat for their names is on them, and the hottest pixel")
+    print(
+        f"{np.mean([row['heat'] for row in things]):.1%} of the heat for their names is on them, and the hottest pixel"
+    )
     print(f"on {sum(row['peak'] for row in things)} of {len(things)}.")
 
 

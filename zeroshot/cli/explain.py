@@ -21,8 +21,8 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "explain",
         help="draw what in a picture speaks for a label",
-        description="Draw a heat map over a picture: what speaks for one of the labels and against the others. The method "
-        "is printed with where it was published.",
+        description="Draw a heat map over a picture: what speaks for one of the labels and against the others. The "
+        "method is printed, and where it was published.",
         epilog="Example: zeroshot explain cat.jpg --labels cat dog car --out heat.png --model mini",
     )
     parser.add_argument("image", metavar="IMAGE", help="path or URL of an image; - for standard input")
@@ -37,7 +37,11 @@ def add_parser(commands: Commands) -> None:
         help="what speaks for it against the others, or what is like it (default: probability)",
     )
     parser.add_argument(
-        "--layers", type=positive, default=1, metavar="N", help="layers of attention that count, from the last (default 1)"
+        "--layers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="layers of attention that count, from the last (default 1)",
     )
     add_model(parser)
     parser.add_argument("--prompts", metavar="PROMPTS", help="name of a prompt set, a file, or a template with {}")

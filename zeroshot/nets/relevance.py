@@ -7,7 +7,8 @@
 - ResNets: Grad-CAM on the last grid (Selvaraju et al., ICCV 2017, arXiv:1610.02391, equations 1 and 2).
 - `mini`: the class activation map (Zhou et al., CVPR 2016, arXiv:1512.04150), whose weights are the gradients averaged
   on the way from an empty grid to the grid (integrated gradients, Sundararajan et al., ICML 2017, arXiv:1703.01365):
-  behind the average over the grid stand a softmax and a norm. What is linear there gives the plain class activation map.
+  behind the average over the grid stand a softmax and a norm. Where it is linear there, that is the plain class
+  activation map.
 
 The towers run as ever up to the layers that count, which are computed here from the same weights, in float32 and in
 plain operators that have gradients. The networks know nothing of it.
@@ -222,10 +223,7 @@ def _attention(
     height, width = tower.config.patch_size
     rows, columns = pixels.shape[2] // height, pixels.shape[3] // width
     relevance = _through_layers(weights, pool is not None)
-    if isinstance(tower, VisionTransformer):
-        relevance = _of_what_is_read(tower, relevance)[1:]  # without the class token
-    else:
-        relevance = relevance[0]
+    relevance = _of_what_is_read(tower, relevance)
     return Relevance(
         grid=relevance.view(rows, columns).cpu(),
         rows=(torch.arange(rows, dtype=torch.float32) + 0.5) * height,
@@ -252,11 +250,13 @@ def _through_layers(weights: list[Tensor], pools: bool) -> Tensor:
     return weights[-1] @ own  # equation 10
 
 
-def _of_what_is_read(tower: VisionTransformer, relevance: Tensor) -> Tensor:
-    """Return the relevance of all tokens for what is read: (tokens or 1, tokens) -> (tokens,)."""
+def _of_what_is_read(tower: VisionTransformer | SiglipVision, relevance: Tensor) -> Tensor:
+    """Return the relevance of the patches for what is read: (tokens or 1, tokens) -> (patches,)."""
+    if isinstance(tower, SiglipVision):
+        return relevance[0]
     if tower.config.pool == "mean":
-        return relevance[1:].mean(dim=0)  # each patch is read alike
-    return relevance[0]  # the class token's, or the query's
+        return relevance[1:, 1:].mean(dim=0)  # each patch is read alike
+    return relevance[0, 1:]  # by the class token, or the query
 
 
 def _read(tower: VisionTransformer, x: Tensor) -> Tensor:
@@ -319,6 +319,6 @@ def _linear(layer: Linear, x: Tensor) -> Tensor:
 
 
 def _number(weight: Tensor) -> Tensor:
-    """Return a weight in float32; a copy of one that was made for inference alone, which gradients cannot go through."""
+    """Return a weight in float32; a copy of one that was made for inference alone, which lets no gradient through."""
     weight = weight.detach().float()
     return weight.clone() if weight.is_inference() else weight
