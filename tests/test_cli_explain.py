@@ -48,7 +48,7 @@ def test_another_label_another_number_a_saved_head_and_standard_input(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--label", "cats", "--out", "heat.png"], "no label is called 'cats'; near it: 'cat', 'car'"),
+        (["--label", "cats", "--out", "heat.png"], "no label is called 'cats'; near it: 'cat'"),
         (["--out", "heat.mp4"], "--out is 'heat.mp4'; expected a name that ends in .png, .jpg or .webp"),
         (["--out", "heat"], "--out is 'heat'; expected"),
     ],

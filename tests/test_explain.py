@@ -22,6 +22,7 @@ import zeroshot.figures
 from conftest import FakeEncoder
 from zeroshot import Classifier, Head
 from zeroshot.clip import ClipEncoder
+from zeroshot.encoder import feature_encoder
 from zeroshot.errors import ImageNotFoundError, InputTypeError, LabelError, MissingExtraError, OptionError
 from zeroshot.explain import Explanation, colour, explain, find_label
 from zeroshot.image import Preprocess
@@ -131,7 +132,7 @@ def test_a_probe_of_features_has_the_plain_map(mini: Any) -> None:
         1.0,
         None,
         model="mini",
-        fingerprint=mini.fingerprint,
+        fingerprint=feature_encoder(mini).fingerprint,
         space="features",
         bias=torch.tensor([0.1, -0.2, 0.3]),
         temperature=2.0,
