@@ -143,8 +143,8 @@ class EfficientNet(nn.Module):
         The odd pixel of each padding goes to the end, so that the first cell looks at the very edge.
         """
         first, step = 0.5, 1  # middle of the first cell, and from one to the next
-        for convolution in [self.stem, *(block.depthwise for block in self.blocks)]:  # type: ignore[union-attr]
-            kernel, stride = convolution.kernel_size[0], convolution.stride[0]  # type: ignore[union-attr, index]
+        for convolution in (module for module in self.modules() if isinstance(module, SameConv2d)):
+            kernel, stride = convolution.kernel_size[0], convolution.stride[0]
             cells = -(-length // stride)
             padding = max((cells - 1) * stride + kernel - length, 0)
             first += step * ((kernel - 1) / 2 - padding // 2)

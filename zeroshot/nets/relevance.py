@@ -212,7 +212,7 @@ def _attention(
         outputs, probabilities = _pool_siglip(tower.pool, _norm(tower.ln_post, x))
         maps.append(probabilities)
     else:
-        if pool is not None:
+        if isinstance(pool, QueryPool):
             x, probabilities = _pool_query(pool, x)
             maps.append(probabilities)
         outputs = _read(tower, x)
@@ -275,14 +275,15 @@ def _read(tower: VisionTransformer, x: Tensor) -> Tensor:
 
 def _self_attention(attention: Attention, x: Tensor) -> tuple[Tensor, Tensor]:
     projected = F.linear(x, _number(attention.in_proj_weight), _number(attention.in_proj_bias))
-    y, probabilities = _attend(*projected.chunk(3, dim=-1), attention.heads)
+    q, k, v = projected.chunk(3, dim=-1)
+    y, probabilities = _attend(q, k, v, attention.heads)
     return _linear(attention.out_proj, y), probabilities
 
 
 def _pool_siglip(pool: AttentionPool, x: Tensor) -> tuple[Tensor, Tensor]:
     width = x.shape[-1]
-    w_q, w_kv = _number(pool.in_proj_weight).split([width, 2 * width])
-    b_q, b_kv = _number(pool.in_proj_bias).split([width, 2 * width])
+    w_q, w_kv = torch.split(_number(pool.in_proj_weight), [width, 2 * width])
+    b_q, b_kv = torch.split(_number(pool.in_proj_bias), [width, 2 * width])
     k, v = F.linear(x, w_kv, b_kv).chunk(2, dim=-1)
     y, probabilities = _attend(F.linear(_number(pool.probe), w_q, b_q), k, v, pool.heads)
     y = _linear(pool.out_proj, y.flatten(1))
@@ -301,7 +302,7 @@ def _pool_query(pool: QueryPool, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """Attend, and return the maps too: q (1, Tq, C), k and v (1, T, C) -> (1, Tq, C), (1, heads, Tq, T)."""
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (1, heads, T, head_dim)
+    q, k, v = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in (q, k, v))  # (1, heads, T, head_dim)
     probabilities = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(dim=-1)
     return (probabilities @ v).transpose(1, 2).flatten(2), probabilities
 
