@@ -44,7 +44,7 @@ def test_the_hottest_goes_first() -> None:
     grey = np.mean([124, 116, 104]) / 255
     assert curve.shares.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert curve.scores == pytest.approx([1, (1 + grey) / 2, grey, grey, grey], abs=1e-6)
-    assert curve.area == pytest.approx(np.trapezoid(curve.scores, curve.shares))
+    assert curve.area == pytest.approx((0.5 + (1 + grey) / 2 + 2.5 * grey) / 4, abs=1e-6)
     right_first = trace_curve(eye, white, -left_first, "bright", steps=4)  # type: ignore[arg-type]
     assert right_first.scores == pytest.approx([1, 1, 1, (1 + grey) / 2, grey], abs=1e-6)
     # What was not seen goes last, whatever it is.
