@@ -419,7 +419,7 @@ def _interpolate(centres: Floats, start: float, end: float, length: int, pixels:
     """
     middles = (np.arange(pixels) + 0.5) * (length / pixels)
     places = np.interp(middles, centres, np.arange(len(centres)))  # between which cells
-    weights = (1 - np.abs(places[:, None] - np.arange(len(centres)))).clip(min=0)
+    weights: npt.NDArray[np.float64] = (1 - np.abs(places[:, None] - np.arange(len(centres)))).clip(min=0)
     weights[(middles < start) | (middles > end)] = np.nan
     return weights
 
