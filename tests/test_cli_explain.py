@@ -61,9 +61,34 @@ def test_a_mistake_is_one_line(options: list[str], message: str, capsys: pytest.
     assert not Path(options[-1]).exists()
 
 
-@pytest.mark.parametrize("options", [[], ["--out", "heat.png", "--head", "head.safetensors"]])
-def test_a_wrong_command_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit:
-        main(["explain", CAT, *LABELS, *options])
-    assert exit.value.code == 2
-    assert "Try 'zeroshot explain --help'" in capsys.readouterr().err
+def test_a_document_in_place_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", CAT, *LABELS, "--label", "dog", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data == zeroshot.Classifier(["cat", "dog", "car"], model="mini").explain(CAT, "dog").to_dict()
+
+
+def test_a_picture_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "heat.png"  # a file is no folder, for root neither
+    assert main(["explain", CAT, *LABELS, "--out", str(out)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"zeroshot: {out} cannot be written: ")
+    assert (captured.err.count("\n"), captured.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "one of --out and --json is required"),
+        (["--out", "heat.png", "--head", "head.safetensors"], "--head has its own classes"),
+        (["--out", "heat.png", "--layers", "0"], "argument --layers: '0' is not a whole number of at least 1"),
+        (["--out", "heat.png", "--of", "probabilty"], "argument --of: 'probabilty' is none of probability, similarity"),
+        (["--json=heat.txt"], "argument --json: 'heat.txt' does not end in .json"),
+    ],
+)
+def test_a_wrong_command_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", CAT, *LABELS, *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"zeroshot: {message}")
+    assert "Try 'zeroshot explain --help'" in captured.err
+    assert (captured.err.count("\n"), captured.out) == (1, "")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zeroshot
-from zeroshot.cli.options import add_labels_file, add_model, model_options, positive, read_labels
+from zeroshot.cli.options import add_json, add_labels_file, add_model, add_prompts, model_options, positive, read_labels
+from zeroshot.cli.output import save, show
 from zeroshot.errors import OptionError
 
 if TYPE_CHECKING:
@@ -21,32 +21,44 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "explain",
         help="draw what in a picture speaks for a label",
+        usage="zeroshot explain IMAGE --labels LABEL … --out FILE [options]",
         description="Draw a heat map over a picture: what speaks for one of the labels and against the others. The "
         "method is printed, and where it was published.",
-        epilog="Example: zeroshot explain cat.jpg --labels cat dog car --out heat.png --model mini",
+        examples=(
+            "zeroshot explain examples/images/cat.jpg --labels cat dog car --model mini \\\n      --out heat.png",
+            "zeroshot explain examples/images/coffee.jpg --labels cup spoon --label spoon \\\n"
+            "      --model mini --json",
+        ),
+        failure="the image could not be read, or the model has no such maps",
     )
-    parser.add_argument("image", metavar="IMAGE", help="path or URL of an image; - for standard input")
-    parser.add_argument("--labels", nargs="+", metavar="NAME", help="names of the classes (after the image)")
-    add_labels_file(parser)
-    parser.add_argument("--head", type=Path, metavar="FILE", help="a saved head or probe, in place of labels")
-    parser.add_argument("--label", metavar="NAME", help="the one to explain (default: the most probable)")
-    parser.add_argument(
+    group = parser.add_argument_group("image")
+    group.add_argument("image", metavar="IMAGE", help="path or URL of an image; - for standard input")
+    group = parser.add_argument_group("classes")
+    group.add_argument("--labels", nargs="+", metavar="LABEL", help="names of the classes (after the image)")
+    add_labels_file(group)
+    add_prompts(group)
+    group.add_argument("--head", type=Path, metavar="FILE", help="a saved head or probe, in place of labels")
+    group = parser.add_argument_group("what is explained")
+    group.add_argument("--label", metavar="LABEL", help="the one to explain (default: the most probable)")
+    group.add_argument(
         "--of",
         choices=("probability", "similarity"),
         default="probability",
-        help="what speaks for it against the others, or what is like it (default: probability)",
+        metavar="WHAT",
+        help="probability: what speaks for it against the others; similarity: what is like it (default: probability)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--layers",
         type=positive,
         default=1,
         metavar="N",
-        help="layers of attention that count, from the last (default 1)",
+        help="layers of attention that count, from the last; of transformers (default: 1)",
     )
     add_model(parser)
-    parser.add_argument("--prompts", metavar="PROMPTS", help="name of a prompt set, a file, or a template with {}")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the picture there: .png, .jpg, .webp")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    group = parser.add_argument_group("results")
+    group.add_argument("--out", type=Path, metavar="FILE", help="write the picture there: .png, .jpg or .webp")
+    add_json(group)
+    parser.add_help_option()
     parser.set_defaults(run=_run, usage_error=parser.error)
 
 
@@ -61,8 +73,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.head and (labels or arguments.prompts):
         arguments.usage_error("--head has its own classes; it goes without labels and prompts")
     Image.init()
-    image_format = Image.EXTENSION.get(arguments.out.suffix.lower()) if arguments.out else None
-    if arguments.out and image_format not in Image.SAVE:
+    form = Image.EXTENSION.get(arguments.out.suffix.lower()) if arguments.out else None
+    if arguments.out and form not in Image.SAVE:  # before a checkpoint is fetched or loaded
         raise OptionError(f"--out is {str(arguments.out)!r}; expected a name that ends in .png, .jpg or .webp")
     if arguments.head:
         classifier = zeroshot.Classifier.from_head(arguments.head, **model_options(arguments))
@@ -72,9 +84,8 @@ def _run(arguments: argparse.Namespace) -> int:
     found = classifier.explain(image, arguments.label, of=arguments.of, layers=arguments.layers)
     if arguments.out:
         overlay = found.overlay()
-        write_atomically(arguments.out, lambda temporary: overlay.save(temporary, image_format))
-    if arguments.json:
-        text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_atomically(arguments.json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    print(f"{found.label}  {found.score:.1%}  {found.method} ({found.citation})")
-    return 0
+        code = save(arguments.out, lambda path: write_atomically(path, lambda temporary: overlay.save(temporary, form)))
+        if code:
+            return code
+    text = f"{found.label}  {found.score:.1%}  {found.method} ({found.citation})"
+    return show(arguments, text, found.to_dict())
