@@ -17,10 +17,16 @@ def printed(notebook: nbformat.NotebookNode) -> list[str]:
     """What each cell shows as text: printed, or the text form of its value."""
     texts = []
     for cell in notebook.cells:
+        before = ""
         for output in cell.get("outputs", []):
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text  # a warning is a fault
-            texts.append(output.text if "text" in output else output.data["text/plain"])
+            text = output.text if "text" in output else output.data["text/plain"]
+            if before == output.output_type == "stream":  # where the kernel cuts what is printed is a matter of time
+                texts[-1] += text
+            else:
+                texts.append(text)
+            before = output.output_type
     return [text for text in texts if text and not text.startswith("<PIL")]  # an image's text form holds its address
 
 
