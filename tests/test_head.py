@@ -623,11 +623,11 @@ def test_whatever_decides_changes_the_contents() -> None:
 def test_the_weight_is_copied_to_another_device_once() -> None:
     head = zeroshot.Head(torch.eye(3), ("a", "b", "c"), 1.0, None, "model", "fingerprint")
     meta = torch.device("meta")  # which every machine has
-    copy = head._weight_on(meta)
+    copy, _ = head._on(meta)
     assert copy.device == meta
-    assert head._weight_on(meta) is copy
-    assert head._weight_on(head.weight.device) is head.weight
+    assert head._on(meta)[0] is copy
+    assert head._on(head.weight.device)[0] is head.weight
     head.weight.mul_(2)
-    assert head._weight_on(meta) is not copy
+    assert head._on(meta)[0] is not copy
     assert pickle.loads(pickle.dumps(head)).weight.device == head.weight.device
     assert head.logits(torch.ones(2, 3, device=meta)).shape == (2, 3)

@@ -527,7 +527,8 @@ def as_encoder(
     """
     if isinstance(model, (str, os.PathLike)):
         precision = str(dtype).removeprefix("torch.")
-        return _loaded(*_identity(model), None if device is None else str(device), precision, approximate, compile)
+        where = None if device is None else _device_name(device)
+        return _loaded(*_identity(model), where, precision, approximate, compile)
     return check_encoder(model)
 
 
@@ -556,12 +557,18 @@ def replicate(encoder: Encoder, devices: Sequence[str | torch.device]) -> list[E
     }
     replicas: list[Encoder] = []
     for device in devices:
-        if str(device) == str(encoder.device):
+        if _device_name(device) == str(encoder.device):
             replicas.append(encoder)
         else:
             replica = as_encoder(base.name, device=device, **same)
             replicas.append(feature_encoder(replica) if isinstance(encoder, FeatureEncoder) else replica)
     return replicas
+
+
+def _device_name(device: str | torch.device) -> str:
+    """Return the name of a device; of "cuda", which is what the thread has chosen, with its number."""
+    name = str(device)
+    return f"cuda:{torch.cuda.current_device()}" if name == "cuda" and torch.cuda.is_available() else name
 
 
 Stamps = tuple[tuple[int, ...], ...]

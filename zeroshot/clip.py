@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -24,7 +24,9 @@ from zeroshot.checkpoints import Checkpoint, read_checkpoint
 from zeroshot.errors import CheckpointError, DeviceError, OptionError, check_positive
 from zeroshot.image import Preprocess, as_image_list
 from zeroshot.lanes import in_lanes
+from zeroshot.nets.graphs import Recorded
 from zeroshot.nets.kept import pack, quantize
+from zeroshot.nets.layers import convolves
 from zeroshot.nets.text import TextTower
 from zeroshot.registry import DEFAULT_MODEL, locate
 from zeroshot.stream import decode_in_order
@@ -55,7 +57,8 @@ def load(
         ``architecture/tag`` as `available_models` lists them, ``hf-hub:owner/name[@revision]``, the path of a
         checkpoint folder or weights file, or ``"mini"``, the bundled model that needs no download.
     device : str or torch.device, optional
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; by default CUDA where there is one, else the CPU.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; by default CUDA where there is one, else the CPU. On GPUs, float32 is
+        float32: no convolution is rounded to TF32, which torch does by itself.
     dtype : {"float32", "float16", "bfloat16", "int8", "auto"} or torch.dtype
         Precision of the towers; ``"auto"`` is the one that the weights are stored in. Embeddings are float32 whatever
         it is. ``"int8"`` is for CPUs: the matrices of the blocks in 8 bits, the rest in float32 (`nets.kept`). It is
@@ -68,8 +71,11 @@ def load(
         those of `mini` by 0.02 (cosine 0.993); smaller pictures and other formats differ by 1 of 255 here and there.
         Texts, heads and the fingerprint are the same; files of embeddings note it.
     compile : bool
-        Let `torch.compile` translate the image tower. That takes a minute for each shape of batch, and pays on GPUs
-        for many batches of one size; on CPUs it does not.
+        Let `torch.compile` translate the image tower, for embeddings (not for features), and on GPUs record it as CUDA
+        graphs, which cost a copy of its activations. For a process that embeds much: the first batches wait a minute
+        or two for the compiler, which needs a C++ compiler on the machine. On GPUs batches are filled up to a power of
+        two, so take such a ``batch_size``; towers with convolutions are recorded alone in float32, since the compiler
+        would round them to TF32. On CPUs it gains a few per cent.
 
     Returns
     -------
@@ -85,7 +91,7 @@ def load(
     HubError
         If the files have to be downloaded and cannot be.
     DeviceError
-        If this machine does not have the device, or the device not the precision.
+        If this machine does not have the device, or the device not the precision, or too little memory.
     MissingExtraError
         If the checkpoint needs a library that is not installed (timm, transformers); the message names the extra.
     OptionError
@@ -193,7 +199,7 @@ class ClipEncoder:
 
     @property
     def compiled(self) -> bool:
-        """Whether `torch.compile` translates the image tower."""
+        """Whether the image tower is translated, as `load` was asked to."""
         return self._compile
 
     @property
@@ -212,12 +218,23 @@ class ClipEncoder:
 
     @cached_property
     def _vision(self) -> nn.Module:
-        tower = self._checkpoint.load_vision(device=self.device, dtype=self._stored_dtype)
+        with self._memory_for("the image tower"):
+            tower = self._checkpoint.load_vision(device=self.device, dtype=self._stored_dtype)
         if self.dtype == torch.int8:
             quantize(tower)
-        if self._compile:
+        if self.compiled and not (self.device.type == "cuda" and self.dtype == torch.float32 and convolves(tower)):
             tower.compile()
         return tower
+
+    @property
+    def _project_pixels(self) -> Callable[[Tensor], Tensor]:
+        """The image tower, with `compile` on a GPU as its recordings."""
+        with self._loading:
+            return self._recorded if self.compiled and self.device.type == "cuda" else self._vision
+
+    @cached_property
+    def _recorded(self) -> Recorded:
+        return Recorded(self._vision)
 
     @property
     def text(self) -> nn.Module:
@@ -233,7 +250,8 @@ class ClipEncoder:
 
     @cached_property
     def _text(self) -> nn.Module:
-        tower = self._checkpoint.load_text(device=self.device, dtype=self._stored_dtype)
+        with self._memory_for("the text tower"):
+            tower = self._checkpoint.load_text(device=self.device, dtype=self._stored_dtype)
         if self.dtype == torch.int8:
             quantize(tower)
         return tower
@@ -338,13 +356,14 @@ class ClipEncoder:
         for start in range(0, len(tokens), size):
             rows = order[start : start + size]
             part = np.ascontiguousarray(tokens[rows])
-            with torch.inference_mode():
+            where = torch.from_numpy(rows).to(self.device)  # before the work: to copy is to wait for it
+            with torch.inference_mode(), self._memory_for(f"{len(part)} texts at once"):
                 if shared:
                     features = prefix.encode(cast(TextTower, self.text), part)
                 else:
                     batch = torch.from_numpy(part).to(self.device)
                     features = in_lanes(self.text, batch) if self.device.type == "cpu" else self.text(batch)
-                out[torch.from_numpy(rows).to(self.device)] = _normalize(features)
+                out[where] = _normalize(features)
         return out
 
     def encode_images(self, images: Any, *, batch_size: int = 32) -> Tensor:
@@ -412,8 +431,17 @@ class ClipEncoder:
         with contextlib.closing(decode_in_order(self.preprocess, images)) as pixels:
             for start in range(0, len(images), batch_size):
                 batch = list(itertools.islice(pixels, batch_size))
-                out[start : start + len(batch)] = encode(np.stack(batch))
+                out[start : start + len(batch)] = encode(self._gather(batch))
         return out
+
+    def _gather(self, images: list[npt.NDArray[np.float32]]) -> Tensor:
+        """Put the pixels of a batch together: (n_images, 3, H, W) float32, on a GPU if `device` is one."""
+        if self.device.type != "cuda":
+            return torch.from_numpy(np.stack(images))
+        # Copied while the GPU computes the batch before: torch gives pinned memory to nobody else until that is done.
+        pinned = torch.empty((len(images), *images[0].shape), dtype=torch.float32, pin_memory=True)
+        np.stack(images, out=pinned.numpy())
+        return pinned.to(self.device, non_blocking=True)
 
     def _expect_single_images(self) -> None:
         """From the second image that comes alone on, keep the matrices as they multiply fastest for one.
@@ -423,7 +451,7 @@ class ClipEncoder:
         """
         with self._loading:
             self._singles += 1
-            if self._singles == 2 and not self._compile:
+            if self._singles == 2 and not self.compiled:
                 pack(self.vision, getattr(self._checkpoint.vision, "positions", 0))
 
     def encode_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
@@ -438,8 +466,13 @@ class ClipEncoder:
         -------
         Tensor of shape (n_images, dim), float32
             L2-normalised, on `device`.
+
+        Raises
+        ------
+        DeviceError
+            If the GPU has too little memory for so many.
         """
-        vision = self.vision
+        vision = self._project_pixels
         return self._through(lambda batch: _normalize(vision(batch)), pixels)
 
     def features_of_pixels(self, pixels: npt.NDArray[np.float32] | Tensor) -> Tensor:
@@ -454,6 +487,11 @@ class ClipEncoder:
         -------
         Tensor of shape (n_images, feature_dim), float32
             As those of `encode_features`.
+
+        Raises
+        ------
+        DeviceError
+            If the GPU has too little memory for so many.
         """
         vision = self.vision
         return self._through(lambda batch: vision.features(batch).float(), pixels)  # type: ignore[operator]
@@ -462,12 +500,24 @@ class ClipEncoder:
         batch = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
 
         def encode(share: Tensor) -> Tensor:
-            return tower(share.to(device=self.device, dtype=self._stored_dtype, non_blocking=True))
+            # Not in the background: the caller may write to its memory as soon as there is a result.
+            return tower(share.to(self.device).to(self._stored_dtype))
 
-        with torch.inference_mode():
-            if self.device.type == "cpu" and batch.device.type == "cpu" and not self._compile:
+        with torch.inference_mode(), self._memory_for(f"{len(batch)} image{'s' * (len(batch) > 1)} at once"):
+            if self.device.type == "cpu" and batch.device.type == "cpu" and not self.compiled:
                 return in_lanes(encode, batch)
             return encode(batch)
+
+    @contextlib.contextmanager
+    def _memory_for(self, what: str) -> Iterator[None]:
+        """Explain it if a GPU has too little memory."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{self.device} has too little free memory for {what} ({str(error).splitlines()[0]}); expected more, a "
+                "smaller batch_size, or dtype='float16', which takes half"
+            ) from error
 
 
 def _lengths(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -483,18 +533,27 @@ def _normalize(features: Tensor) -> Tensor:
 
 def _resolve_device(device: str | torch.device | None) -> torch.device:
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
+        placed = torch.empty(0, device=resolved).device
         if resolved.type == "meta":
             raise NotImplementedError("meta tensors hold no numbers")
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise DeviceError(
             f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}; expected 'cpu'"
-            + (", or 'cuda'" if torch.cuda.is_available() else " (torch sees no CUDA device)")
+            + _cuda_devices()
         ) from error
-    return resolved
+    # "cuda" is another device in every thread that chooses one; from here on it has its number.
+    return placed if resolved.type == "cuda" else resolved
+
+
+def _cuda_devices() -> str:
+    """Say which devices there are besides the CPU."""
+    if not torch.cuda.is_available():
+        return " (torch sees no CUDA device)"
+    last = torch.cuda.device_count() - 1
+    return ", or 'cuda:0'" + (f" to 'cuda:{last}'" if last else "")
 
 
 def _resolve_dtype(dtype: Precision | torch.dtype) -> torch.dtype | None:

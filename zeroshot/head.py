@@ -168,22 +168,24 @@ class Head:
             raise HeadError(
                 f"embeddings have {embeddings.shape[-1]} dimensions; the head of {self.model!r} expects {wanted}"
             )
-        scores = self.logit_scale * (embeddings.float() @ self._weight_on(embeddings.device).T)
-        if self.bias is not None:
-            scores = scores + self.bias.to(scores.device)
+        weight, bias = self._on(embeddings.device)
+        scores = self.logit_scale * (embeddings.float() @ weight.T)
+        if bias is not None:
+            scores = scores + bias
         if self.logit_bias is not None:
             scores = scores + self.logit_bias
         return scores if self.temperature == 1 else scores / self.temperature
 
-    def _weight_on(self, device: torch.device) -> Tensor:
-        """Return the weight where the embeddings are, copied there once: a hundred thousand rows are 200 MB."""
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias where the embeddings are, copied there once: a hundred thousand rows are 200 MB."""
         if device == self.weight.device:
-            return self.weight
-        changes = 0 if self.weight.is_inference() else self.weight._version  # in place
-        state = (device, changes)
-        if self not in _COPIES or _COPIES[self][0] != state:
-            _COPIES[self] = (state, self.weight.to(device))
-        return _COPIES[self][1]
+            return self.weight, self.bias
+        state = (device, _changes(self.weight), 0 if self.bias is None else _changes(self.bias))
+        copies = _COPIES.get(self)
+        if copies is None or copies[0] != state:  # returned as they are: another thread may be at another device
+            copies = (state, self.weight.to(device), None if self.bias is None else self.bias.to(device))
+            _COPIES[self] = copies
+        return copies[1:]
 
     @property
     def contents(self) -> str:
@@ -284,8 +286,13 @@ class Head:
             raise HeadError(f"{path} cannot be read as a head: {error}; build it again, or check the path") from error
 
 
-# Weights on other devices, by the head; not in the head, which is pickled and sent to other machines.
-_COPIES: WeakKeyDictionary[Head, tuple[tuple[torch.device, int], Tensor]] = WeakKeyDictionary()
+# Weights and biases on other devices, by the head; not in the head, which is pickled and sent to other machines.
+_COPIES: WeakKeyDictionary[Head, tuple[tuple[torch.device, int, int], Tensor, Tensor | None]] = WeakKeyDictionary()
+
+
+def _changes(tensor: Tensor) -> int:
+    """Return how often a tensor was written to; one that was made for inference alone cannot be."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def build_head(

@@ -29,6 +29,8 @@ ItemT = TypeVar("ItemT")
 
 # Nodes that go through the layers' matrix products at once: their hidden activations stay in the processor's cache.
 _NODES_PER_CHUNK = 1536
+# The same on other devices, which have no such cache, and take as long for a few hundred rows as for thousands.
+_NODES_PER_CHUNK_ELSEWHERE = 16384
 # Keys gathered at once, in nodes: bounds the memory of attention.
 _GATHERED_PER_CHUNK = 16384
 # Up to so many nodes each looks at all of them through a mask: more arithmetic than gathering its ancestors takes, but
@@ -97,17 +99,18 @@ def encode(tower: TextTower, tokens: Ints) -> Tensor:
     blocks = _blocks(tower)
     x = _embed(tower, trie)
     qkv = x.new_empty(len(x), 3 * x.shape[1])  # one for all layers: fresh memory is slow
-    queries = _queries(trie, None, device)
+    # All is copied before the work begins: to copy is to wait for what a GPU has been given to do.
+    ends, inverse = np.unique(trie.ends, return_inverse=True)  # in ascending order, thus by depth
+    queries, queries_at_ends = _queries(trie, None, device), _queries(trie, ends, device)
+    nodes, rows = _on(device, ends), _on(device, inverse.reshape(-1))
     for block in blocks[:-1]:
         _project(block, x, out=qkv)
         _advance(block, x, queries.attend(qkv, block.attn.heads))
 
-    ends, inverse = np.unique(trie.ends, return_inverse=True)  # in ascending order, thus by depth
     _project(blocks[-1], x, out=qkv)
-    x = x[_on(device, ends)]
-    _advance(blocks[-1], x, _queries(trie, ends, device).attend(qkv, blocks[-1].attn.heads))
-    embeddings = tower.project(x)
-    return embeddings[_on(device, inverse.reshape(-1))]
+    x = x[nodes]
+    _advance(blocks[-1], x, queries_at_ends.attend(qkv, blocks[-1].attn.heads))
+    return tower.project(x)[rows]
 
 
 def _encode_few(tower: TextTower, trie: Trie) -> Tensor:
@@ -118,11 +121,11 @@ def _encode_few(tower: TextTower, trie: Trie) -> Tensor:
     x = F.pad(x, (0, 0, 0, _FEW_NODES - n_nodes))
     mask = torch.eye(_FEW_NODES, dtype=torch.bool, device=x.device)
     mask[:n_nodes, :n_nodes] = _on(x.device, _mask(trie.paths, n_nodes))
-    queries = _Queries(None, mask, [])
+    queries, ends = _Queries(None, mask, []), _on(x.device, trie.ends)
     for block in _blocks(tower):
         attended = queries.attend(block.attn.project(block.ln_1(x)), block.attn.heads)
         x = block.feed(block.attn.out_proj(attended).add_(x))
-    return tower.project(x[_on(x.device, trie.ends)])
+    return tower.project(x[ends])
 
 
 def _blocks(tower: TextTower) -> list[Block]:
@@ -149,7 +152,7 @@ def _project(block: Block, x: Tensor, *, out: Tensor) -> None:
         else:
             out[chunk] = attention.project(rows)
 
-    _each(project, _chunks(len(x)), x.device)
+    _each(project, _chunks(x), x.device)
 
 
 def _advance(block: Block, x: Tensor, attended: Tensor) -> None:
@@ -158,11 +161,13 @@ def _advance(block: Block, x: Tensor, attended: Tensor) -> None:
     def advance(chunk: slice) -> None:
         x[chunk] = block.feed(block.attn.out_proj(attended[chunk]).add_(x[chunk]))
 
-    _each(advance, _chunks(len(x)), x.device)
+    _each(advance, _chunks(x), x.device)
 
 
-def _chunks(n_nodes: int) -> list[slice]:
-    return [slice(start, start + _NODES_PER_CHUNK) for start in range(0, n_nodes, _NODES_PER_CHUNK)]
+def _chunks(x: Tensor) -> list[slice]:
+    """Return the nodes that go through the products at once."""
+    size = _NODES_PER_CHUNK if x.device.type == "cpu" else _NODES_PER_CHUNK_ELSEWHERE
+    return [slice(start, start + size) for start in range(0, len(x), size)]
 
 
 def _each(work: Callable[[ItemT], None], items: Sequence[ItemT], device: torch.device) -> None:

@@ -406,8 +406,7 @@ class _Lane:
         self.encoder = encoder
         self._batch_size = batch_size
         self._pixels: Tensor | None = None
-        on_cuda = encoder.device.type == "cuda"
-        self._copies = torch.cuda.Stream(encoder.device) if on_cuda else None  # type: ignore[no-untyped-call]
+        self._gpu = _Transfers(encoder, batch_size) if encoder.device.type == "cuda" else None
         # Not every encoder of somebody's own knows batches.
         sized = "batch_size" in inspect.signature(encoder.encode_images).parameters
         self._options = {"batch_size": batch_size} if sized else {}
@@ -422,29 +421,57 @@ class _Lane:
                 embeddings = self.encoder.encode_pixels(self._gather(cast(list[npt.NDArray[np.float32]], images)))
             else:
                 embeddings = self.encoder.encode_images(images, **self._options)
-            rows = embeddings.to("cpu", torch.float32).numpy()
-        if rows.shape != shape:
-            raise InputTypeError(
-                f"the embeddings of {len(images)} images by {self.encoder.name!r} have shape {rows.shape}; "
-                f"expected {shape}, one row for each image"
-            )
-        return rows
+            if embeddings.shape != shape:
+                raise InputTypeError(
+                    f"the embeddings of {len(images)} images by {self.encoder.name!r} have shape "
+                    f"{tuple(embeddings.shape)}; expected {shape}, one row for each image"
+                )
+            if self._gpu is not None:
+                return self._gpu.download(embeddings)
+            return embeddings.to("cpu", torch.float32).numpy()
 
     def _gather(self, images: list[npt.NDArray[np.float32]]) -> Tensor:
         if self._pixels is None:
             size = (self._batch_size, *images[0].shape)
-            self._pixels = torch.empty(size, dtype=torch.float32, pin_memory=self._copies is not None)
+            self._pixels = torch.empty(size, dtype=torch.float32, pin_memory=self._gpu is not None)
+        if self._gpu is not None:
+            self._gpu.wait_for_upload()
         batch = self._pixels[: len(images)]
         np.stack(images, out=batch.numpy())
-        return batch if self._copies is None else self._copied(batch, self._copies)
+        return batch if self._gpu is None else self._gpu.upload(batch)
 
-    def _copied(self, batch: Tensor, copies: torch.cuda.Stream) -> Tensor:
+
+class _Transfers:
+    """Copies to a GPU and back for one lane, while the GPU computes the batches of the others."""
+
+    def __init__(self, encoder: Encoder, batch_size: int) -> None:
+        self._device = encoder.device
+        self._copies = torch.cuda.Stream(encoder.device)  # type: ignore[no-untyped-call]
+        # Whoever waits for them sleeps, and leaves the processor to the threads that decode.
+        self._uploaded, self._downloaded = (torch.cuda.Event(blocking=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._rows = torch.empty((batch_size, encoder.dim), dtype=torch.float32, pin_memory=True)
+
+    def wait_for_upload(self) -> None:
+        """Return when the memory of the last upload may be written to. It may only be under way after an error."""
+        self._uploaded.synchronize()
+
+    def upload(self, pixels: Tensor) -> Tensor:
         """Copy pinned memory to the GPU while it computes the batch before."""
-        compute = torch.cuda.current_stream(self.encoder.device)
-        with torch.cuda.stream(copies):
-            copied = batch.to(self.encoder.device, non_blocking=True)
-        compute.wait_stream(copies)
-        copied.record_stream(compute)
+        compute = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._copies):
+            uploaded = pixels.to(self._device, non_blocking=True)
+            self._uploaded.record(self._copies)
+        compute.wait_stream(self._copies)
+        uploaded.record_stream(compute)  # its memory belongs to the other stream
+        return uploaded
+
+    def download(self, embeddings: Tensor) -> npt.NDArray[np.float32]:
+        """Wait for embeddings, and for nothing that other lanes have put behind them on the same stream."""
+        rows = self._rows[: len(embeddings)]
+        rows.copy_(embeddings.to(torch.float32), non_blocking=True)
+        self._downloaded.record(torch.cuda.current_stream(self._device))
+        self._downloaded.synchronize()
+        copied: npt.NDArray[np.float32] = rows.numpy().copy()
         return copied
 
 

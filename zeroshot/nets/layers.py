@@ -80,7 +80,7 @@ class Conv2d(nn.Conv2d):
         if self.kept is not None:
             return self.kept(x, limit, add)
         weight, padding = self.shaped((x.shape[2], x.shape[3]))
-        y = F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        y = convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
         return finish(y, limit, add)
 
     def shaped(self, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
@@ -101,6 +101,40 @@ class PatchConv2d(Conv2d):
         pixels = pixels[:, :, : rows * height, : columns * width]
         patches = pixels.reshape(-1, 3, rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
         return F.linear(patches.reshape(len(pixels), rows * columns, -1), self.weight.flatten(1), self.bias)
+
+
+Pair = tuple[int, ...]
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor:
+    """Convolve; on GPUs, what is float32 is not rounded to TF32.
+
+    torch does that to convolutions (not to matrix products) unless a switch for the whole process is turned, which is
+    not ours. The operator behind `F.conv2d` takes the switch as an argument; it has a place in no other path.
+    """
+    if x.device.type != "cuda" or x.dtype != torch.float32 or torch.is_grad_enabled():
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    cudnn = torch.backends.cudnn
+    how = (cudnn.benchmark, cudnn.deterministic, cudnn.enabled)
+    allow_tf32 = False
+    return torch._convolution(x, weight, bias, stride, padding, dilation, False, (0, 0), groups, *how, allow_tf32)
+
+
+def convolves(tower: nn.Module) -> bool:
+    """Whether a tower has convolutions that are computed as such."""
+    return any(isinstance(one, nn.Conv2d) and not isinstance(one, PatchConv2d) for one in tower.modules())
+
+
+class ForeignConv2d(nn.Conv2d):
+    """What the convolutions of networks of other libraries become, so that float32 is float32 there too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, C, H, W) -> (n, C', H', W')."""
+        if isinstance(self.padding, str) or self.padding_mode != "zeros":
+            return super().forward(x)
+        return convolve(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 def finish(y: Tensor, limit: float | None, add: Tensor | None) -> Tensor:

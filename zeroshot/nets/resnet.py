@@ -122,12 +122,17 @@ def normed(
 
 
 def _fold(conv: nn.Conv2d, norm: BatchNorm2d) -> None:
-    """Fold in double precision: the product is then as near to the two steps as float32 can tell."""
-    gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    bias = norm.bias.double() - norm.running_mean.double() * gain
-    dtype = conv.weight.dtype
-    conv.weight = nn.Parameter((conv.weight.double() * gain[:, None, None, None]).to(dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+    """Fold in double precision: the product is then as near to the two steps as float32 can tell.
+
+    On the CPU, since not every device has it (Apple's do not).
+    """
+    weight = conv.weight
+    gain = norm.weight.cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
+    bias = norm.bias.cpu().double() - norm.running_mean.cpu().double() * gain
+    folded = weight.cpu().double() * gain[:, None, None, None]
+    conv.weight, conv.bias = (
+        nn.Parameter(one.to(weight.dtype).to(weight.device), requires_grad=False) for one in (folded, bias)
+    )
 
 
 class Bottleneck(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from zeroshot.errors import CheckpointError, MissingExtraError
+from zeroshot.nets.layers import ForeignConv2d
 
 # Behind the network: a linear layer, two with a GELU between them, nothing, or the network's own classifier.
 TIMM_PROJECTIONS = ("linear", "mlp", "none", "")
@@ -81,6 +82,9 @@ class TimmTower(nn.Module):
         else:
             classes = 0 if config.projection == "none" else config.dim
             self.trunk = timm.create_model(config.name, num_classes=classes, global_pool=config.pool)
+        for module in self.trunk.modules():
+            if type(module) is nn.Conv2d:
+                module.__class__ = ForeignConv2d
         self.head = nn.Sequential()
         for name, layer in head.items():
             self.head.add_module(name, layer)
