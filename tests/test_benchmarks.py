@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import cold, heads, images, instructions, measure, pixels, run, scoring
+from benchmarks import cold, gpu, heads, images, instructions, measure, pixels, run, scoring
 from benchmarks.measure import Comparison, Contestant, Measured, MissingError
 from PIL import Image
 
@@ -117,7 +117,7 @@ def test_a_run_without_peers(
     monkeypatch.setattr(measure, "SHORTEST_SECONDS", 0.0)
     options = Namespace(
         rows=["mini-8"], only=["zeroshot"], rounds=1, threads=torch.get_num_threads(), clock="processor", gelu=False,
-        compiled=False, count=False, child=None, list=False,
+        compiled=False, count=False, child=None, list=False, device=None,
     )  # fmt: skip
     run.run(options, ["images"], tmp_path)
     shown = capsys.readouterr().out
@@ -125,6 +125,59 @@ def test_a_run_without_peers(
     assert "**mini, 8 images at a time**" in shown
     assert "| zeroshot | " in shown
     assert not list(tmp_path.iterdir())  # nothing of full size was written
+
+
+def test_a_run_on_a_device(
+    tmp_path: Path, open_clip_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measure, "SHORTEST_SECONDS", 0.0)
+    monkeypatch.setattr(gpu.models, "checkpoint", lambda name, folder: open_clip_folder)
+    monkeypatch.setattr(gpu, "SIZE", 32)
+    options = Namespace(
+        rows=["vit-8-float32", "head-10x1-float32"], only=["zeroshot"], rounds=1, threads=torch.get_num_threads(),
+        clock="wall", gelu=False, compiled=False, count=False, child=None, list=False, device="cpu",
+    )  # fmt: skip
+    run.run(options, ["gpu"], tmp_path)
+    shown = capsys.readouterr().out
+    assert "Device cpu: " in shown
+    assert "**ViT-B/32 on cpu, float32, 8 images at a time**" in shown
+    assert "**Head of 10 names x 1 template on cpu, float32**" in shown
+    assert shown.count("| zeroshot | ") == 2
+    assert "Peak of matrix products" not in shown  # that of the CPU
+    options.device = "cuda:99"
+    with pytest.raises(SystemExit, match="--device cuda:99 is not there: "):
+        run.run(options, ["gpu"], tmp_path)
+
+
+def test_the_contestants_on_a_gpu() -> None:
+    found = gpu.comparisons(Path(), threads=1, quick_gelu=True, compiled=True, device="cuda:1")
+    by_key = {one.key: one for one in found}
+    assert len(by_key) == len(gpu.BATCHES) * len(gpu.DTYPES) + 2 * len(gpu.HEADS)
+    half = by_key["vit-1-float16"]
+    assert "cuda:1, float16, 1 image at a time" in half.title
+    libraries = ("open_clip", "transformers", "zeroshot")
+    assert {one.name for one in half.contestants} == {f"{name}{how}" for name in libraries for how in ("", " compiled")}
+    assert not any(one.exact for one in half.contestants)  # told by the cosine
+    assert all(one.exact for one in by_key["vit-1-float32"].contestants)
+
+
+def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    rows = torch.eye(2)
+    out = gpu.finished(lambda: rows, torch.device("cuda", 1))()
+    assert waited == [torch.device("cuda", 1)]
+    rows.zero_()
+    assert torch.equal(out, torch.eye(2))
+    gpu.finished(lambda: rows, torch.device("cpu"))()
+    assert len(waited) == 1
+
+
+def test_a_peer_is_copied_to_its_device() -> None:
+    model = torch.nn.Linear(2, 2)
+    copied = gpu.placed(model, torch.device("meta"), "float16")
+    assert (copied.weight.device.type, copied.weight.dtype) == ("meta", torch.float16)
+    assert (model.weight.device.type, model.weight.dtype) == ("cpu", torch.float32)
 
 
 def test_the_command_line_knows_its_parts() -> None:

@@ -203,7 +203,7 @@ def test_weights_that_are_as_they_are_needed_are_not_copied(measured: tuple[int,
 def test_one_image_and_a_few_texts_take_another_copy_of_the_blocks(measured: tuple[int, Any]) -> None:
     size, costs = measured
     blocks = 2 * LAYERS * 12 * WIDTH * WIDTH * 4
-    assert blocks - SLACK / 4 < costs["one image"]["own"] < blocks + SLACK / 2
+    assert blocks - SLACK / 4 < costs["one image"]["own"] < blocks + SLACK * 3 / 4
     assert costs["one image"]["peak"] < size + blocks + SLACK
 
 

@@ -731,13 +731,13 @@ def test_the_display_is_checked_at_once(classifier: Classifier) -> None:
 def test_several_devices(classifier: Classifier, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def as_encoder(name: Any, *, device: Any, dtype: Any, approximate: bool) -> Any:
-        asked.append((name, str(device), dtype, approximate))
-        return zeroshot.load(name, device="cpu", dtype=dtype, approximate=approximate)
+    def as_encoder(name: Any, *, device: Any, dtype: Any, approximate: bool, compile: bool) -> Any:
+        asked.append((name, str(device), dtype, approximate, compile))
+        return zeroshot.load(name, device="cpu", dtype=dtype, approximate=approximate, compile=compile)
 
     monkeypatch.setattr("zeroshot.classifier.as_encoder", as_encoder)
     outcomes = list(classifier.stream(photos, devices=["cpu", torch.device("cuda", 1)], batch_size=3))
-    assert asked == [(classifier.encoder.name, "cuda:1", torch.float32, False)]
+    assert asked == [(classifier.encoder.name, "cuda:1", torch.float32, False, False)]
     for outcome, expected in zip(outcomes, classifier(photos), strict=True):
         assert outcome.prediction is not None
         np.testing.assert_allclose(outcome.prediction.probabilities, expected.probabilities, atol=TOLERANCE)

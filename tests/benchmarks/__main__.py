@@ -4,6 +4,7 @@ r"""Ours against open_clip, transformers, OpenAI's package and onnxruntime: tabl
     python tests/benchmarks images --rows vit-1 vit-32 --rounds 7
     python tests/benchmarks heads --rows 10x1 10x80
     python tests/benchmarks images --rows vit-1 --count      # instructions in place of time
+    python tests/benchmarks --device cuda --compiled         # on a GPU: towers and heads, eager and compiled
     python tests/benchmarks stream --images 64               # further options: python tests/benchmarks stream --help
 
 All do the same work on the same random weights and the same images, with the same number of threads, in turn. Whoever
@@ -28,6 +29,7 @@ sys.path[0] = str(HERE.parent)
 sys.path.insert(0, str(HERE.parents[1]))
 
 PARTS = ("images", "heads", "pixels", "cold", "scoring")
+ON_DEVICES = ("gpu",)
 OTHERS = ("stream", "kill")
 
 
@@ -44,6 +46,7 @@ def main() -> None:
         prog="python tests/benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all of them)")
+    parser.add_argument("--device", metavar="DEVICE", help="the part gpu, on 'cuda', 'cuda:1', …; others are for CPUs")
     parser.add_argument("--rows", nargs="+", default=[], metavar="KEY", help="these comparisons alone, by their keys")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="those whose names begin so, alone")
     parser.add_argument("--rounds", type=int, default=5)
@@ -58,8 +61,12 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the keys of the comparisons")
     parser.add_argument("--folder", type=Path, help="where checkpoints and exports are kept for the next run")
     options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"no part is called {', '.join(sorted(unknown))}; expected {', '.join(PARTS + OTHERS)}")
+    parts = ON_DEVICES if options.device else PARTS
+    if unknown := set(options.parts) - set(parts):
+        expected = parts if options.device else PARTS + OTHERS
+        parser.error(f"no part is called {', '.join(sorted(unknown))}; expected {', '.join(expected)}")
+    if options.device and options.count:
+        parser.error("--count counts the instructions of a processor; expected it without --device")
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(1 if options.count or options.child is not None else options.threads)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -67,7 +74,7 @@ def main() -> None:
         os.environ["ZEROSHOT_CACHE"] = str(Path(temporary, "cache"))
         from benchmarks.run import run
 
-        run(options, options.parts or PARTS, options.folder or Path(temporary))
+        run(options, options.parts or parts, options.folder or Path(temporary))
 
 
 if __name__ == "__main__":

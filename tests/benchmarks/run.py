@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from . import instructions
+from .gpu import card
 from .measure import Comparison, MissingError, machine, peak_gflops, render, take_turns
 
 
@@ -26,9 +27,17 @@ def run(options: argparse.Namespace, parts: Sequence[str], folder: Path) -> None
             print(part, *(comparison.key for comparison in of_part(part, options, folder)))
         return
     print(machine(threads), flush=True)
+    if options.device:
+        try:
+            torch.empty(0, device=options.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise SystemExit(f"--device {options.device} is not there: {reason}; expected such as 'cuda'") from error
+        print(f"{card(options.device)}\n", flush=True)
+    peak = 0.0
     if options.count:
         print(f"Instructions by {instructions.counter()}, on one thread.\n", flush=True)
-    else:
+    elif not options.device:
         peak = peak_gflops()
         print(f"Peak of matrix products {peak:.0f} GFLOP/s in float32.\n", flush=True)
     for part in parts:
@@ -42,7 +51,7 @@ def run(options: argparse.Namespace, parts: Sequence[str], folder: Path) -> None
                 continue
             measured, notes = take_turns(comparison, rounds=options.rounds, clock=options.clock, only=options.only)
             print(render(comparison, measured, notes, peak=peak), flush=True)
-    if not options.count:
+    if not options.count and not options.device:
         load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
         print(f"At the end: peak of matrix products {peak_gflops():.0f} GFLOP/s, load {load}.", flush=True)
 
@@ -51,6 +60,8 @@ def of_part(part: str, options: argparse.Namespace, folder: Path) -> Iterator[Co
     """Yield the comparisons of a part."""
     module = import_module(f"benchmarks.{part}")
     settings = {"quick_gelu": not options.gelu, "compiled": options.compiled}
+    if options.device:
+        settings["device"] = options.device
     yield from module.comparisons(folder, threads=_threads(options), **settings)
 
 
