@@ -347,6 +347,11 @@ class ClipEncoder:
         -------
         Tensor of shape (n_texts, dim), float32
             L2-normalised, on `device`.
+
+        Raises
+        ------
+        DeviceError
+            If the GPU has too little memory.
         """
         out = torch.empty(len(tokens), self.dim, dtype=torch.float32, device=self.device)
         shared = getattr(self._checkpoint.text, "shares_prefixes", False)
