@@ -8,7 +8,7 @@ LABELS := cat dog clock plate rocket lighthouse car tree "cup of coffee" "bowl o
 VERSION_TESTS := $(addprefix tests/test_, image tokenizer tokenizer_file weights hub head classifier stream sources \
 	formats jobs probe robustness labelled nets layouts mini registry public)
 
-.PHONY: help demo test test-all test-minimum check lint format package clean
+.PHONY: help demo test test-all test-minimum check lint format docs package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,9 @@ lint: $(VENV)/.dev ## ruff and mypy
 format: $(VENV)/.dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs ## README, guides and the reference as pages, in build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -c examples/guides -d build/doctrees . build/docs
 
 package: $(VENV)/.dev ## wheel and sdist in dist/, the same bytes whenever and wherever it is called
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist .
@@ -64,6 +67,10 @@ $(VENV)/.all: $(VENV)/.test
 
 $(VENV)/.dev: $(VENV)/.test
 	@$(PIP) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo
+	@$(PIP) --editable ".[docs]"
 	@touch $@
 
 # The extras and not `test`, which asks for the newest of the peers that ours is compared with.

@@ -26,12 +26,12 @@ MODULES = [
 ]
 # What functions of the root return and take, and is not of the root itself.
 RESULTS = [
-    "classifier.Outcome",
     "clip.ClipEncoder",
     "evaluation.ClassResult",
     "evaluation.Evaluation",
     "evaluation.Failure",
     "evaluation.LeftOut",
+    "prediction.Outcome",
     "probe.Trial",
     "registry.ModelEntry",
     "stream.Item",

@@ -10,6 +10,8 @@ import functools
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 import pytest
 
 import zeroshot
-from tests.pages import MODULES, RESULTS
+from tests.pages import MODULES, RESULTS, ROOT, pages
 
 # Its body asks before it calls what would raise.
 NEVER = {("zeroshot.evaluation.Evaluation.to_dict", "OptionError")}
@@ -225,3 +227,47 @@ def check(count: int) -> int:
 
 def test_the_files_of_the_reference_are_there() -> None:
     assert all((Path(zeroshot.__file__).parent / f"{name}.py").is_file() for name in MODULES)
+
+
+# --------------------------------------------------------------------------------------------------------------- pages
+
+# What a browser would fetch when it shows a page; links to other pages it fetches when somebody follows them.
+FETCHED = re.compile(
+    r"""<(?:script|img|source|iframe)\b[^>]*?\b(?:src|srcset)=["'](?:https?:)?//[^"']*"""
+    r"""|<link\b[^>]*?\bhref=["'](?:https?:)?//[^"']*|@import[^;]*//|url\(\s*["']?(?:https?:)?//[^)]*"""
+)
+
+
+@pytest.mark.extra
+def test_the_pages_have_every_public_name_and_fetch_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="needs the extra 'docs'")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-c", "examples/guides", "-d", str(tmp_path / "doctrees")]
+    done = subprocess.run(
+        [*command, ".", str(tmp_path / "docs")], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    made = tmp_path / "docs"
+    assert all((made / page.relative_to(ROOT)).with_suffix(".html").is_file() for page in pages())
+    reference = "".join(path.read_text(encoding="utf-8") for path in (made / "build" / "reference").glob("*.html"))
+    methods = [name for name, (function, _) in CALLABLES.items() if doc(function)]
+    assert [name for name in [*DOCUMENTED, *methods] if f'id="{name}"' not in reference] == []
+    files = [path for path in made.rglob("*") if path.suffix in (".html", ".css")]
+    assert [found[0] for path in files if (found := FETCHED.search(path.read_text(encoding="utf-8")))] == []
+    for path in made.rglob("*.html"):  # Sphinx does not look for pictures in HTML of the pages' own
+        shown = re.findall(r'(?:src|srcset)="([^"?]+)', path.read_text(encoding="utf-8"))
+        assert [name for name in shown if not name.startswith("data:") and not (path.parent / name).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<link rel="stylesheet" href="https://fonts.example/css">',
+        '<script async src="//cdn.example/mathjax.js">',
+        '<img alt="" src="http://example.org/badge.svg">',
+        "@font-face { src: url('https://fonts.example/a.woff2') }",
+        '@import "https://fonts.example/css";',
+    ],
+)
+def test_what_would_be_fetched_is_seen(text: str) -> None:
+    assert FETCHED.search(text)
+    assert not FETCHED.search('<a href="https://semver.org/"> <script src="_static/furo.js"> url(fonts/a.woff2)')

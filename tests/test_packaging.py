@@ -21,7 +21,7 @@ import zeroshot
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DEVELOPMENT = {"test", "test-all", "dev"}
+DEVELOPMENT = {"test", "test-all", "docs", "dev"}
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ipynb"}
 # The distribution that brings a module, where their names differ.
 BRINGS = {"PIL": "pillow", "sklearn": "scikit-learn"}
