@@ -85,6 +85,19 @@ class Explanation:
     citation : str
         Where the method was published.
     model : str
+        Name of the encoder that was asked.
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> clf = zeroshot.Classifier(["cat", "rocket"], model="mini")
+    >>> found = clf.explain("examples/images/cat.jpg")
+    >>> found.label, found.grid.shape, found.map.shape == found.image.size[::-1]
+    ('cat', (9, 9), True)
+    >>> bool(found.seen.all()), found.overlay(longest=100).size
+    (True, (100, 67))
+    >>> type(found.plot()).__name__, found.to_dict()["label"]
+    ('Figure', 'cat')
     """
 
     image: Image.Image = field(repr=False)
@@ -109,7 +122,7 @@ class Explanation:
 
     @cached_property
     def map(self) -> Floats:
-        """The grid over the picture: (height, width) float32, linear between the middles of the cells.
+        """Return the grid over the picture: (height, width) float32, linear between the middles of the cells.
 
         NaN where the network did not look, such as beside the centre that is cut out of a wide picture.
         """
@@ -117,7 +130,7 @@ class Explanation:
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
-        """Where the network looked: (height, width) bool."""
+        """Return where the network looked: (height, width) bool."""
         seen: npt.NDArray[np.bool_] = ~np.isnan(self.map)
         return seen
 

@@ -293,6 +293,8 @@ class Predictions(list[Prediction]):
     >>> found = clf(["examples/images/cat.jpg", "examples/images/coffee.jpg"])
     >>> isinstance(found, list), [prediction.label for prediction in found]
     (True, ['cat', 'cup of coffee'])
+    >>> type(found.plot(columns=2)).__name__, found.to_dict(top_k=1)[0]["label"]
+    ('Figure', 'cat')
     """
 
     __slots__ = ()
@@ -350,7 +352,13 @@ class Predictions(list[Prediction]):
         return plot_panels(panels, columns=columns)
 
     def to_dict(self, *, top_k: int | None = None) -> list[dict[str, Any]]:
-        """Return what `Prediction.to_dict` returns of each, in order."""
+        """Return what `Prediction.to_dict` returns of each, in order.
+
+        Parameters
+        ----------
+        top_k : int, optional
+            As `Prediction.to_dict` takes it.
+        """
         return [one.to_dict(top_k=top_k) for one in self]
 
     def to_frame(self, *, probabilities: bool = False) -> Any:

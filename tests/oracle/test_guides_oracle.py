@@ -11,6 +11,8 @@ import pytest
 
 from tests.pages import ROOT, Block, blocks
 
+pytestmark = pytest.mark.filterwarnings("default")  # the libraries warn of their own doings
+
 GUIDE = ROOT / "examples" / "guides" / "from_other_libraries.md"
 BLOCKS = {block.info.split()[1]: block for block in blocks(GUIDE) if block.info.startswith("python ")}
 
