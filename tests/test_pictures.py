@@ -23,9 +23,9 @@ CAT = Path(__file__).parents[1] / "examples" / "images" / "cat.jpg"
 
 
 @pytest.fixture(autouse=True)
-def empty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def empty() -> Iterator[None]:
     pictures._recent.clear()
-    monkeypatch.setattr(pictures, "_bytes", 0)
+    pictures._bytes = 0  # not by monkeypatch, which would bring back the bytes of what is no longer there
     yield
     pictures._recent.clear()
     pictures._bytes = 0
