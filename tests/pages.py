@@ -13,6 +13,7 @@ MODULES = [
     "adapters",
     "calibration",
     "corruptions",
+    "drawings",
     "engines",
     "errors",
     "fewshot",

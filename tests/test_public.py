@@ -23,7 +23,7 @@ LEVELS = [
     {"errors", "threads", "lanes"},
     {"cache", "files", "article", "formats", "metrics", "weights", "display"},
     {"prompts", "tokenizer", "image", "results", "figures", "progress"},
-    {"nets", "lint", "gallery", "matching", "tokenizer_file", "shifts", "adapters", "pictures"},
+    {"nets", "lint", "gallery", "matching", "tokenizer_file", "shifts", "adapters", "pictures", "drawings"},
     {"encoder", "prediction", "prefix", "layouts"},
     {"checkpoints", "registry", "stream", "robustness"},
     {"clip", "sources", "embeddings", "corruptions"},
