@@ -16,6 +16,8 @@ import pytest
 import zeroshot
 from zeroshot.cli import _parser, main
 from zeroshot.cli.completions import SHELLS, complete
+from zeroshot.corruptions import available_corruptions
+from zeroshot.drawings import LIMITS
 
 
 def words_for(*words: str) -> list[str]:
@@ -57,6 +59,30 @@ def test_names_of_models_and_prompt_sets() -> None:
     assert words_for("reproduce", "--model", "mini", "RN50x64/") == ["RN50x64/openai"]  # of an option with several
     assert words_for("prompts", "show", "oxf") == ["oxford_pets"]
     assert takes_files("classify", "--prompts", "")
+
+
+def test_sets_of_limits_and_kinds_of_corruptions() -> None:
+    assert words_for("limits", "--sets", "") == list(LIMITS)
+    assert words_for("limits", "--sets", "counting", "le") == ["left_right"]
+    assert words_for("robustness", "corruptions", "photos", "--kinds", "") == available_corruptions()
+    assert words_for("robustness", "corruptions", "photos", "--kinds", "fog", "gauss") == [
+        "gaussian_noise",
+        "gaussian_blur",
+    ]
+    assert dict(complete(_parser(), ["limits", "--sets", ""])[0])["counting"] == "How many circles are there?"
+
+
+def test_what_is_known_is_said_without_torch() -> None:
+    code = (
+        "import sys; from zeroshot.cli import main\n"
+        "main(['completions', 'fish', '--words', 'limits', '--sets', ''])\n"
+        "main(['completions', 'fish', '--words', 'robustness', 'corruptions', '--kinds', ''])\n"
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "left_right\t" in done.stdout
+    assert "fog\t" in done.stdout
+    assert done.stderr == "False\n"
 
 
 def test_labels_of_the_prompt_set_that_is_typed() -> None:

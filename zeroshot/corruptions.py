@@ -27,8 +27,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from zeroshot.errors import OptionError
-from zeroshot.image import iter_images, open_image
-from zeroshot.stream import Item
+from zeroshot.image import Item, iter_images, open_image
 
 SIDE, SHORTER_SIDE = 224, 256
 SEVERITIES = (1, 2, 3, 4, 5)

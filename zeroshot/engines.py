@@ -30,8 +30,8 @@ from zeroshot.classifier import Classifier
 from zeroshot.clip import Precision
 from zeroshot.errors import InputTypeError, OptionError, check_positive
 from zeroshot.head import Head
+from zeroshot.image import Item
 from zeroshot.prediction import Outcome
-from zeroshot.stream import Item
 
 
 class BatchClassifier:

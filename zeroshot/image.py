@@ -46,6 +46,31 @@ _LARGEST_RESULT = 64_000_000
 _KINDS = "a path, a URL, bytes, a file object, a PIL image or a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4)"
 
 
+@dataclass(frozen=True, eq=False)
+class Item:
+    """An image under a name of its own, such as a member of an archive or a row of a table.
+
+    Attributes
+    ----------
+    source : str
+        What results and messages call it.
+    image : image or callable
+        Anything that `open_image` takes, or a function without arguments that returns it. The function is called in a
+        decoding thread when its turn comes; a file object that it returns is closed.
+
+    Examples
+    --------
+    >>> import zeroshot
+    >>> clf = zeroshot.Classifier(["cat", "dog"], model="mini")
+    >>> item = Item("photos.zip/cat.jpg", lambda: open("examples/images/cat.jpg", "rb"))
+    >>> [(outcome.source, outcome.prediction.label) for outcome in clf.stream([item])]
+    [('photos.zip/cat.jpg', 'cat')]
+    """
+
+    source: str
+    image: Any
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """From an image to what an image tower reads; the settings come from the checkpoint.

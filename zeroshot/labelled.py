@@ -33,9 +33,10 @@ from zeroshot.errors import (
     ZeroShotError,
 )
 from zeroshot.formats import import_parquet
+from zeroshot.image import Item
 from zeroshot.matching import near_names, some_names
 from zeroshot.sources import Sources, archive_items, expand_pattern, image_cell, image_extensions, table_rows
-from zeroshot.stream import EmbeddedBatch, Item, embed_batches
+from zeroshot.stream import EmbeddedBatch, embed_batches
 
 Target: TypeAlias = "int | tuple[int, ...]"
 # A label as the data has it: a name, a position, several of those, none, or why it cannot be known.

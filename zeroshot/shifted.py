@@ -21,14 +21,14 @@ from zeroshot.errors import ImageError, OptionError, check_positive
 from zeroshot.evaluation import Evaluation, evaluate
 from zeroshot.figures import new_figure, save_figure
 from zeroshot.head import Head, build_head
-from zeroshot.image import open_image
+from zeroshot.image import Item, open_image
 from zeroshot.labelled import LabelledImages, LabelledLike, labelled_folder, load_labelled
 from zeroshot.metrics import Estimate
 from zeroshot.prompts import LabelsLike, PromptsLike, load_prompts
 from zeroshot.registry import DEFAULT_MODEL
 from zeroshot.robustness import Baseline, Robustness, evaluate_robustness
 from zeroshot.shifts import IMAGENET, Shift, available_shifts, load_shift
-from zeroshot.stream import Item, embed_batches
+from zeroshot.stream import embed_batches
 
 _FRAMES = ("imagenet_vid", "youtube_bb")
 

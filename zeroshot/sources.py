@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 
 from zeroshot.errors import ImageError, ImageNotFoundError, MissingExtraError, OptionError
 from zeroshot.formats import import_parquet
-from zeroshot.stream import Item
+from zeroshot.image import Item
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _TABLE = re.compile(r"(?P<path>.+\.parquet)(?::(?P<column>[^:/\\]+))?", re.IGNORECASE | re.DOTALL)

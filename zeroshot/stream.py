@@ -31,36 +31,12 @@ from torch import Tensor
 
 from zeroshot.encoder import Encoder, check_encoder
 from zeroshot.errors import ImageError, InputTypeError, OptionError, ZeroShotError, check_positive
+from zeroshot.image import Item as Item
 from zeroshot.image import iter_images, open_image
 from zeroshot.lanes import LEAST_SHARED
 from zeroshot.threads import usable_cpus
 
 OnError = Literal["report", "skip", "raise"]
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """An image under a name of its own, such as a member of an archive or a row of a table.
-
-    Attributes
-    ----------
-    source : str
-        What results and messages call it.
-    image : image or callable
-        Anything that `open_image` takes, or a function without arguments that returns it. The function is called in a
-        decoding thread when its turn comes; a file object that it returns is closed.
-
-    Examples
-    --------
-    >>> import zeroshot
-    >>> clf = zeroshot.Classifier(["cat", "dog"], model="mini")
-    >>> item = Item("photos.zip/cat.jpg", lambda: open("examples/images/cat.jpg", "rb"))
-    >>> [(outcome.source, outcome.prediction.label) for outcome in clf.stream([item])]
-    [('photos.zip/cat.jpg', 'cat')]
-    """
-
-    source: str
-    image: Any
 
 
 @dataclass(frozen=True, eq=False)

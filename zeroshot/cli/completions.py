@@ -215,6 +215,14 @@ def _known(kind: str, place: _Place) -> Iterator[tuple[str, str]]:
     elif kind == "PROMPTS":
         for name in zeroshot.available_prompts():
             yield name, zeroshot.load_prompts(name).title
+    elif kind == "SET":
+        from zeroshot.drawings import LIMITS
+
+        yield from ((name, limit.asks) for name, limit in LIMITS.items())
+    elif kind == "KIND":
+        from zeroshot.corruptions import CORRUPTIONS
+
+        yield from ((name, corruption.what) for name, corruption in CORRUPTIONS.items())
     elif kind == "DEVICE":
         yield from ((device, "") for device in _DEVICES)
     elif kind == "LABEL":
