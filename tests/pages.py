@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 # Public modules, in the order of the reference.
 MODULES = [
     "adapters",
+    "baselines",
     "calibration",
     "corruptions",
     "drawings",
