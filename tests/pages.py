@@ -28,6 +28,8 @@ MODULES = [
 ]
 # What functions of the root return and take, and is not of the root itself.
 RESULTS = [
+    "adapters.AdaptedEncoder",
+    "adapters.AdaptedPixelEncoder",
     "clip.ClipEncoder",
     "evaluation.ClassResult",
     "evaluation.Evaluation",

@@ -20,8 +20,6 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
@@ -669,73 +667,6 @@ def test_any_pair_of_functions_is_an_encoder(pictures: Pictures) -> None:
     assert zeroshot.classify(pictures, ["cat", "aardvark"], model=encoder)[0].label in ("cat", "aardvark")
 
 
-def test_functions_get_batches_of_rgb_images_and_of_texts(pictures: Pictures) -> None:
-    seen: list[list[Any]] = []
-
-    def record(inputs: list[Any]) -> npt.NDArray[Any]:
-        assert not torch.is_grad_enabled()
-        seen.append(inputs)
-        return np.ones((len(inputs), 3))
-
-    encoder = adapt_functions(record, record)
-    encoder.encode_images([*pictures, Image.new("L", (5, 5))], batch_size=4)
-    assert [len(batch) for batch in seen] == [4, 4, 2]
-    assert {image.mode for batch in seen for image in batch} == {"RGB"}
-    seen.clear()
-    encoder.encode_texts(map(str, range(150)))  # type: ignore[arg-type]
-    assert [text for batch in seen for text in batch] == [str(i) for i in range(150)]
-    assert max(map(len, seen)) < 150
-
-
-@pytest.mark.parametrize(
-    "convert",
-    [
-        np.asarray,
-        torch.from_numpy,
-        lambda rows: rows.tolist(),
-        lambda rows: torch.from_numpy(rows).requires_grad_(),
-        lambda rows: torch.from_numpy(rows).half(),
-        lambda rows: list(torch.from_numpy(rows)),
-        lambda rows: np.broadcast_to(rows, rows.shape),  # read-only
-    ],
-    ids=["array", "tensor", "lists", "gradients", "half", "list of tensors", "read-only"],
-)
-def test_results_may_be_arrays_or_tensors(convert: Callable[[Any], Any], pictures: Pictures) -> None:
-    encoder = adapt_functions(lambda images: convert(mean_colours(images)))
-    embeddings = encoder.encode_images(pictures)
-    assert (embeddings.dtype, embeddings.requires_grad) == (torch.float32, False)
-    assert deviation(embeddings, F.normalize(torch.from_numpy(mean_colours(pictures)).float(), dim=-1)) < 1e-3  # type: ignore[arg-type]
-
-
-@given(st.lists(st.lists(st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1e-6), min_size=3, max_size=3), min_size=1))
-def test_any_numbers_are_normalised(rows: list[list[float]]) -> None:
-    embeddings = adapt_functions(texts=lambda texts: rows[: len(texts)]).encode_texts(["x"] * min(len(rows), 64))
-    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(len(embeddings)))
-
-
-@pytest.mark.parametrize(
-    ("result", "error", "message"),
-    [
-        ([[1.0, 2.0]] * 2, CheckpointError, r"shape \(2, 2\) for 2 images or texts; expected \(2, 3\)"),
-        ([[1.0, 2.0, 3.0]], CheckpointError, r"shape \(1, 3\) for 2"),
-        ([1.0, 2.0, 3.0], CheckpointError, r"shape \(3,\) for 2"),
-        ([[[1.0, 2.0, 3.0]]] * 2, CheckpointError, r"shape \(2, 1, 3\)"),
-        ([[1.0, 2.0, 3.0], [1.0, math.nan, 3.0]], CheckpointError, "not finite or all zeros"),
-        ([[1.0, 2.0, 3.0], [1.0, math.inf, 3.0]], CheckpointError, "not finite or all zeros"),
-        ([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]], CheckpointError, "not finite or all zeros"),
-        (None, InputTypeError, "came as NoneType; expected an array or tensor"),
-        (["a", "b"], InputTypeError, "came as list"),
-        ([[1.0], [1.0, 2.0]], InputTypeError, "came as list"),
-    ],
-)
-def test_results_that_are_no_embeddings(result: Any, error: type[Exception], message: str, pictures: Pictures) -> None:
-    encoder = adapt_functions(lambda images: result, lambda texts: result)
-    with pytest.raises(error, match=message):
-        encoder.encode_images(pictures[:2])
-    with pytest.raises(error, match=message):
-        encoder.encode_texts(["a", "b"])
-
-
 def test_a_model_that_gives_more_than_one_vector() -> None:
     class Patches(Towers):
         def encode_text(self, text: Tensor) -> Tensor:
@@ -772,18 +703,6 @@ def test_functions_without_a_fingerprint_never_share_a_head() -> None:
 def test_wrong_arguments_are_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         adapt_functions(**options)
-
-
-@pytest.mark.parametrize("texts", [[3], 3, [None], ["cat", b"dog"]])
-def test_texts_are_strings(texts: Any) -> None:
-    with pytest.raises(InputTypeError, match=r"a text is .* expected str"):
-        adapt_functions().encode_texts(texts)
-
-
-@pytest.mark.parametrize("batch_size", [0, -1, 1.5])
-def test_batches_hold_at_least_one_image(batch_size: Any, pictures: Pictures) -> None:
-    with pytest.raises(OptionError, match="batch_size is"):
-        adapt_functions().encode_images(pictures, batch_size=batch_size)
 
 
 # ---------------------------------------------------------------------------------------------------- the other way

@@ -23,14 +23,8 @@ from zeroshot.errors import (
     ZeroShotError,
 )
 from zeroshot.image import open_image
-from zeroshot.labelled import (
-    LabelledImages,
-    LabelledItem,
-    data_digest,
-    embed_labelled,
-    labelled_folder,
-    load_labelled,
-)
+from zeroshot.labelled import labelled_folder, load_labelled
+from zeroshot.labelled_images import LabelledImages, LabelledItem
 
 COLOURS = {"blue": (0, 0, 250), "green": (0, 250, 0), "red": (250, 0, 0)}
 
@@ -246,12 +240,6 @@ def test_wrong_rows_take_nothing_from_the_others(tree: Path) -> None:
         load_labelled(mixed)
 
 
-def test_repeated_names_are_never_keys() -> None:
-    data = load_labelled((["a", "b", "c"], [0, 1, "crane"]), classes=["crane", "crane"])
-    assert [item.target for item in data.items()] == [0, 1, None]
-    assert problems(data) == ["the label 'crane' stands for the classes 0, 1; give its number"]
-
-
 # -------------------------------------------------------------------------------------------------------- webdataset
 
 
@@ -373,32 +361,6 @@ def test_map_style_data_sets(with_targets: bool) -> None:
     assert found(data) == [("MapStyle#0", 2), ("MapStyle#1", 0)]
     assert dataset.read == before + (0 if with_targets else 2)
     assert [shows(item) for item in data.items()] == ["red", "blue"]
-
-
-# --------------------------------------------------------------------------------------------------------- embedding
-
-
-def test_embeddings_keep_their_targets(tree: Path, clip: Any) -> None:
-    (tree / "green" / "0.png").write_bytes(b"no image")
-    data = load_labelled(tree)
-    batches = list(embed_labelled(clip, data.items(), batch_size=2, workers=2))
-    assert [batch.targets for batch in batches] == [[0, 0], [1, 1], [1, 2], [2]]
-    assert [type(error) for batch in batches for error in batch.errors].count(ImageError) == 1
-    rows = np.concatenate([batch.embeddings for batch in batches])
-    paths = [path for path, _ in zip(*labelled_folder(tree)[:2], strict=True) if path.name != "0.png"]
-    np.testing.assert_allclose(rows, clip.encode_images(paths).numpy(), atol=1e-5)
-
-
-def test_images_without_a_label_are_not_read(tree: Path, clip: Any) -> None:
-    items = [LabelledItem("a", lambda: pytest.fail("was read"), None, "there is no label")]
-    assert list(embed_labelled(clip, items)) == []
-
-
-def test_the_digest_sees_names_classes_and_order() -> None:
-    rows = [("a", 0), ("b", 1)]
-    others = [[("a", 0), ("b", 0)], [("a", 0), ("c", 1)], rows[::-1], rows[:1]]
-    assert len({data_digest(each) for each in (rows, *others)}) == 5
-    assert data_digest(rows) == data_digest(list(rows))
 
 
 def test_every_error_is_of_the_house() -> None:

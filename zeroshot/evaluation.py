@@ -31,15 +31,14 @@ from zeroshot.evaluation_result import Evaluation as Evaluation
 from zeroshot.evaluation_result import Failure as Failure
 from zeroshot.evaluation_result import LeftOut as LeftOut
 from zeroshot.head import Head
-from zeroshot.labelled import (
+from zeroshot.labelled import LabelledLike, load_labelled
+from zeroshot.labelled_images import (
     LabelledBatch,
     LabelledImages,
     LabelledItem,
-    LabelledLike,
     Target,
     data_digest,
     embed_labelled,
-    load_labelled,
 )
 from zeroshot.matching import Match, Matching, match_classes, some_names
 from zeroshot.metrics import Estimate, Ranked, estimate

@@ -24,7 +24,7 @@ from zeroshot.errors import OptionError, ZeroShotError, check_positive
 from zeroshot.figures import new_figure, plot_matrix
 from zeroshot.formats import import_pandas
 from zeroshot.image import thumbnail
-from zeroshot.labelled import LabelledImages
+from zeroshot.labelled_images import LabelledImages
 from zeroshot.metrics import Confusion, Estimate, Ranked
 from zeroshot.prompts import METRICS
 from zeroshot.report import Gallery, Picture, html_page

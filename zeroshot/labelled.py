@@ -1,28 +1,24 @@
 """Images whose classes are known: folders, lists, webdataset archives, Hugging Face data sets, pairs.
 
 Images are read when they are decoded, not before, so memory does not depend on how many there are; labels are looked
-through once in advance, where the data does not say by itself which classes there are. What is wrong with one label is
-told of that image, and takes nothing from the others.
+through once in advance, where the data does not say by itself which classes there are. What comes of it is in
+`zeroshot.labelled_images`.
 """
 
 from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import json
 import os
-import re
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from zeroshot.encoder import Encoder
 from zeroshot.errors import (
     ImageError,
     ImageNotFoundError,
@@ -34,13 +30,10 @@ from zeroshot.errors import (
 )
 from zeroshot.formats import import_parquet
 from zeroshot.image import Item
+from zeroshot.labelled_images import NUMBER, LabelledImages, RawLabel
 from zeroshot.matching import near_names, some_names
 from zeroshot.sources import Sources, archive_items, expand_pattern, image_cell, image_extensions, table_rows
-from zeroshot.stream import EmbeddedBatch, embed_batches
 
-Target: TypeAlias = "int | tuple[int, ...]"
-# A label as the data has it: a name, a position, several of those, none, or why it cannot be known.
-RawLabel: TypeAlias = "str | int | Sequence[str | int] | ZeroShotError | None"
 LabelledLike: TypeAlias = "str | os.PathLike[str] | LabelledImages | tuple[Any, Any] | Any"
 
 DATASETS = "datasets:"
@@ -50,125 +43,6 @@ CLASS_LISTS = ("classnames.txt", "classes.txt")
 _LIST_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledItem(Item):
-    """An image, and which classes it shows.
-
-    Attributes
-    ----------
-    target : int, tuple of int, or None
-        Positions among the classes of the data: one; or, where an image can show several, all of them. None if the
-        label cannot be used.
-    problem : str
-        Why not; empty otherwise.
-    """
-
-    target: Target | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledBatch(EmbeddedBatch):
-    """Neighbours in a stream of labelled images, embedded together.
-
-    Attributes
-    ----------
-    targets : list of int, or of tuple of int
-        As long as `sources`; those of images with an error too.
-    """
-
-    targets: list[Target] = field(default_factory=list)
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledImages:
-    """Images and their classes, to be gone through as often as needed; `load_labelled` makes them.
-
-    Attributes
-    ----------
-    name : str
-        What messages and reports call the data.
-    kind : str
-        ``folder``, ``list``, ``webdataset``, ``datasets`` or ``pairs``.
-    classes : tuple of str
-        Names of the classes, as the data has them, by position; names may repeat. Empty if labels are numbers and
-        nothing says what they stand for.
-    multi_label : bool
-        Whether an image can show several classes, or none.
-    read : callable
-        Returns an iterator of ``(Item, label)``, with labels as the data has them.
-    root : str
-        What `relative` takes off the names of the images.
-    """
-
-    name: str
-    kind: str
-    classes: tuple[str, ...]
-    multi_label: bool
-    read: Callable[[], Iterator[tuple[Item, RawLabel]]] = field(repr=False)
-    root: str = ""
-
-    def items(self) -> Generator[LabelledItem, None, None]:
-        """Yield the images in order, each with the position of its class.
-
-        Raises
-        ------
-        ZeroShotError
-            If the data cannot be read any more.
-        """
-        positions: dict[str, list[int]] = {}
-        for position, name in enumerate(self.classes):
-            positions.setdefault(name, []).append(position)
-        for item, label in self.read():
-            try:
-                target = self._target(label, positions)
-            except LabelError as error:
-                yield LabelledItem(item.source, item.image, None, str(error))
-            else:
-                yield LabelledItem(item.source, item.image, target)
-
-    def relative(self, source: str) -> str:
-        """Return the name of an image without the folder of the data: the same wherever the data lies."""
-        inside = self.root and source.startswith(self.root)
-        return source[len(self.root) :].lstrip("/\\") if inside else source
-
-    def _target(self, label: RawLabel, positions: Mapping[str, Sequence[int]]) -> Target:
-        if isinstance(label, ZeroShotError):
-            raise LabelError(str(label))
-        if isinstance(label, (list, tuple)):
-            if self.multi_label:
-                return tuple(sorted({self._position(one, positions) for one in label}))
-            if len(label) != 1:
-                raise LabelError(f"there are {len(label)} labels for one image; expected one")
-            label = label[0]
-        elif self.multi_label:
-            return () if label is None else (self._position(label, positions),)
-        return self._position(label, positions)
-
-    def _position(self, label: Any, positions: Mapping[str, Sequence[int]]) -> int:
-        if label is None or (isinstance(label, str) and not label.strip()):
-            raise LabelError("there is no label")
-        if isinstance(label, str):
-            found = positions.get(label, ())
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise LabelError(
-                    f"the label {label!r} stands for the classes {', '.join(map(str, found))}; give its number"
-                )
-            if not (self.classes and _NUMBER.fullmatch(label)):
-                raise LabelError(f"the label {label!r} is no class{near_names(label, self.classes)}")
-            label = int(label)
-        if isinstance(label, bool) or not hasattr(label, "__index__"):
-            raise LabelError(f"the label is {label!r} of type {type(label).__name__}; expected a name or a position")
-        position = int(label)
-        if position < 0 or (self.classes and position >= len(self.classes)):
-            last = f" to {len(self.classes) - 1}" if self.classes else ""
-            raise LabelError(f"the label {position} is no class; expected a position from 0{last}")
-        return position
 
 
 # ----------------------------------------------------------------------------------------------------------- opening
@@ -489,8 +363,8 @@ def _as_number(label: RawLabel, *, is_text: bool) -> RawLabel:
     if not is_text:
         return label
     if isinstance(label, (list, tuple)):
-        return [one if not isinstance(one, str) or not _NUMBER.fullmatch(one) else int(one) for one in label]
-    return int(label) if isinstance(label, str) and _NUMBER.fullmatch(label) else label
+        return [one if not isinstance(one, str) or not NUMBER.fullmatch(one) else int(one) for one in label]
+    return int(label) if isinstance(label, str) and NUMBER.fullmatch(label) else label
 
 
 def _discover(
@@ -513,7 +387,7 @@ def _discover(
             f"the labels of {where!r} are both positions, such as {number}, and names, such as {min(found)!r}; "
             "expected one of them"
         )
-    if is_text and all(_NUMBER.fullmatch(name) for name in found):
+    if is_text and all(NUMBER.fullmatch(name) for name in found):
         return (), several
     return tuple(sorted(found)), several
 
@@ -602,7 +476,7 @@ def _sample_label(content: Any, ending: str, key: str | None, separator: str | N
     except (OSError, ValueError, RecursionError):
         return None
     if ending == "cls" and separator is None:
-        return int(text) if _NUMBER.fullmatch(text) else text
+        return int(text) if NUMBER.fullmatch(text) else text
     return _split_label(text, separator)
 
 
@@ -746,54 +620,3 @@ def _plain(label: Any) -> RawLabel:
         label = label.tolist()
     raw: RawLabel = list(label) if isinstance(label, tuple) else label
     return raw
-
-
-# --------------------------------------------------------------------------------------------------------- embedding
-
-
-def embed_labelled(
-    encoder: Encoder | Sequence[Encoder],
-    items: Iterable[LabelledItem],
-    *,
-    batch_size: int = 32,
-    workers: int | None = None,
-) -> Generator[LabelledBatch, None, None]:
-    """Embed labelled images as `embed_batches` does, with their targets beside them.
-
-    Parameters
-    ----------
-    encoder, batch_size, workers
-        As for `zeroshot.stream.embed_stream`.
-    items : iterable of LabelledItem
-        Such as ``data.items()``; those without a target are left out, and not read.
-
-    Yields
-    ------
-    LabelledBatch
-
-    Examples
-    --------
-    >>> import zeroshot
-    >>> data = load_labelled((["examples/images/cat.jpg", "examples/images/rocket.jpg"], ["cat", "rocket"]))
-    >>> [(batch.embeddings.shape, batch.targets) for batch in embed_labelled(zeroshot.load("mini"), data.items())]
-    [((2, 384), [0, 1])]
-    """
-    ahead: deque[Target] = deque()
-
-    def usable() -> Iterator[Item]:
-        for item in items:
-            if item.target is not None:
-                ahead.append(item.target)
-                yield item
-
-    for batch in embed_batches(encoder, usable(), batch_size=batch_size, workers=workers):
-        targets = [ahead.popleft() for _ in batch.sources]
-        yield LabelledBatch(batch.start, batch.sources, batch.errors, batch.embeddings, targets)
-
-
-def data_digest(rows: Iterable[tuple[str, Target]]) -> str:
-    """Return a SHA-256 over names of images and their classes, in order: the same images give the same digest."""
-    digest = hashlib.sha256()
-    for name, target in rows:
-        digest.update(json.dumps([name, target]).encode())
-    return digest.hexdigest()

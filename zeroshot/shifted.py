@@ -22,7 +22,8 @@ from zeroshot.evaluation import Evaluation, evaluate
 from zeroshot.figures import new_figure, save_figure
 from zeroshot.head import Head, build_head
 from zeroshot.image import Item, open_image
-from zeroshot.labelled import LabelledImages, LabelledLike, labelled_folder, load_labelled
+from zeroshot.labelled import LabelledLike, labelled_folder, load_labelled
+from zeroshot.labelled_images import LabelledImages
 from zeroshot.metrics import Estimate
 from zeroshot.prompts import LabelsLike, PromptsLike, load_prompts
 from zeroshot.registry import DEFAULT_MODEL
