@@ -121,7 +121,19 @@ def test_parquet_is_for_everybody(tmp_path: Path, fake: Any) -> None:
     table = pytest.importorskip("pyarrow.parquet").read_table(write(tmp_path / "x.parquet", fake, rows()))
     assert table.column_names == ["source", "error", "message", "embedding"]
     assert table["embedding"].null_count == 2
-    assert table["embedding"].type.list_size == DIM
+    assert {len(row) for row in table["embedding"].drop_null().to_pylist()} == {DIM}
+
+
+def test_a_row_of_another_length_is_refused(tmp_path: Path, fake: Any) -> None:
+    path = write(tmp_path / "x.parquet", fake, rows())
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(path)
+    lists = table["embedding"].to_pylist()
+    lists[0], lists[1] = lists[0][:-1], lists[1] + lists[0][-1:]  # as many numbers as before
+    column = type(table["embedding"].chunk(0)).from_pandas(lists, type=table.schema.field("embedding").type)
+    parquet.write_table(table.set_column(3, table.schema.field("embedding"), column), path)
+    with pytest.raises(HeadError, match="cannot be read as embeddings"):
+        list(Embeddings.load(path).batches())
 
 
 def test_all_failed(path: Path, fake: Any) -> None:

@@ -421,7 +421,7 @@ def test_files_are_closed_with_the_last_tensor(save: Save, path: Path) -> None:
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "expected a safetensors file or an archive of torch. Fetch it again"),
         (b"PK\5\6" + bytes(18), "expected a safetensors file or an archive of torch"),
         (b"PK\3\4" + bytes(200), "no torch archive of plain tensors: File is not a zip file"),
-        (struct.pack("<Q", 2**60) + b"{" + bytes(100), "is no valid safetensors file: .*header too large"),
+        (struct.pack("<Q", 2**60) + b"{" + bytes(100), "is no valid safetensors file: .*[Hh]eader ?[Tt]oo ?[Ll]arge"),
         (struct.pack("<Q", 100) + b"{}" + bytes(98), "is no valid safetensors file"),
     ],
 )

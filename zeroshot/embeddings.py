@@ -1,7 +1,8 @@
 """Embeddings of images in a file: made once, scored against new labels without looking at an image again.
 
 In safetensors there are two tensors: ``embeddings`` (n_images, dim), with rows of NaN for images that failed, and
-``rows``, the source and the error of each as JSON lines in UTF-8. In parquet there is a column for each of these.
+``rows``, the source and the error of each as JSON lines in UTF-8. In parquet there is a column for each of these, with
+a list of dim numbers for each image, or null.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def embeddings_format(path: Path, encoder: Encoder, storage: Storage) -> Format:
     pyarrow, _ = import_parquet()
     number = pyarrow.float32() if storage == "float32" else pyarrow.float16()
     texts = [(name, pyarrow.string()) for name in ("source", "error", "message")]
-    return Parquet(pyarrow.schema([*texts, ("embedding", pyarrow.list_(number, encoder.dim))], metadata))
+    # Lists of any length and not of a fixed one: null among those, pyarrow before 25 neither writes nor reads.
+    return Parquet(pyarrow.schema([*texts, ("embedding", pyarrow.list_(number))], metadata | {"dim": str(encoder.dim)}))
 
 
 @dataclass(frozen=True)
@@ -184,18 +186,19 @@ def _open_parquet(path: Path) -> tuple[Mapping[str, str], Sequence[int]]:
         metadata = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
         if metadata.get("format") != FORMAT:
             return {}, (0, 0)
-        return metadata, (file.metadata.num_rows, file.schema_arrow.field("embedding").type.list_size)
+        return metadata, (file.metadata.num_rows, int(metadata["dim"]))
 
 
 def _read_parquet(path: Path, size: int) -> Iterator[tuple[list[Row], np.ndarray[Any, Any]]]:
-    _, parquet = import_parquet()
+    pyarrow, parquet = import_parquet()
     with parquet.ParquetFile(path) as file:
+        dim = int(file.schema_arrow.metadata[b"dim"])
         for batch in file.iter_batches(size):
-            column = batch.column("embedding")
-            values = column.flatten().to_numpy(zero_copy_only=False)  # without those that are null
+            column = batch.column("embedding").drop_null()
+            values = column.cast(pyarrow.list_(column.type.value_type, dim)).flatten()  # refuses another length
             yield (
                 batch.select(["source", "error", "message"]).to_pylist(),
-                values.reshape(-1, column.type.list_size).astype(np.float32),
+                values.to_numpy(zero_copy_only=False).reshape(-1, dim).astype(np.float32),
             )
 
 

@@ -369,7 +369,10 @@ def _make(made: object, arguments: object) -> object:
         case _Global(name), (Tensor() as tensor, _, _) if name == _PARAMETER:
             return tensor
         case _Global(name), (Tensor() as storage, int(offset), tuple(shape), tuple(stride), _, _) if name == _TENSOR:
-            tensor = torch.as_strided(storage, shape, stride, offset)  # checks that it stays within the storage
+            tensor = torch.as_strided(storage, shape, stride, offset)  # checks that it stays within the storage,
+            end = offset + 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+            if tensor.numel() and end > storage.numel():  # but in torch 2.4 with a sum that can overflow
+                raise ValueError(f"its tensor ends at {end} of {storage.numel()} numbers")
             if tensor.numel() > storage.numel():
                 raise ValueError(f"its tensor of {tensor.numel()} numbers repeats the {storage.numel()} that it has")
             return tensor
