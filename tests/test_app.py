@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 
@@ -45,3 +46,15 @@ def test_the_environment_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     with app._environment_kept():
         os.environ.update(KEPT="after", NEW="1")
     assert dict(os.environ) == before
+
+
+def test_what_needs_a_loop_gets_one_that_is_closed() -> None:
+    loop = app._in_a_loop(asyncio.get_running_loop)
+    assert loop.is_closed()
+    with pytest.raises(RuntimeError, match="of the function"):
+        app._in_a_loop(lambda: (_ for _ in ()).throw(RuntimeError("of the function")))
+
+    async def notebook() -> bool:
+        return app._in_a_loop(asyncio.get_running_loop) is asyncio.get_running_loop()
+
+    assert asyncio.run(notebook())

@@ -6,14 +6,16 @@ Gradio's own scripts from its package), reports nothing to anybody, and offers n
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import html
 import importlib
 import ipaddress
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from zeroshot.errors import MissingExtraError, OptionError, ZeroShotError
 from zeroshot.prediction import DEFAULT_TOP_K, NONE, Outcome
@@ -31,6 +33,7 @@ from zeroshot.workbench import (
     write_labels,
 )
 
+ValueT = TypeVar("ValueT")
 LOOPBACK = "127.0.0.1"
 _FIRST_LABELS = "cat\ndog\ncar"
 _FIRST_PORT, _PORTS = 7860, 100
@@ -121,6 +124,15 @@ def build_app(
     """
     gr = _import_gradio()
     bench = Workbench(device=device, limits=limits)
+    shipped_set(prompts)  # that there is one, before anything is built
+    with _environment_kept():
+        # Gradio would sum up after each event how long it took, for the monitoring that is switched off, in a way that
+        # pandas warns of.
+        os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(sys.maxsize)
+        return _in_a_loop(lambda: _build_page(gr, bench, model, prompts, labels))
+
+
+def _build_page(gr: Any, bench: Workbench, model: str, prompts: str, labels: str) -> Any:
     first = shipped_set(prompts)
 
     def score(files: list[str] | None, *fields: Any) -> Iterator[tuple[Any, ...]]:
@@ -132,10 +144,7 @@ def build_app(
         chosen = shipped_set(name)
         return "\n".join(chosen.templates), gr.update(interactive=bool(chosen.classes))
 
-    with (
-        _environment_kept(),
-        gr.Blocks(analytics_enabled=False, title="zeroshot", delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)) as page,
-    ):
+    with gr.Blocks(analytics_enabled=False, title="zeroshot", delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)) as page:
         gr.Markdown("## zeroshot\nName the classes, add pictures. Everything stays on this machine.")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -273,27 +282,29 @@ def launch_app(
         middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])]
     with _environment_kept():
         try:
-            _, address, _ = page.launch(
-                server_name=host,
-                server_port=port,
-                inbrowser=open_browser,
-                prevent_thread_lock=True,
-                quiet=True,
-                # Nothing for other machines or programs, whatever GRADIO_… says in the environment.
-                share=False,
-                mcp_server=False,
-                ssr_mode=False,
-                pwa=False,
-                enable_monitoring=False,
-                run_history=False,
-                footer_links=[],
-                root_path="",
-                strict_cors=True,
-                max_file_size=(limits or Limits()).megabytes << 20,
-                app_kwargs={"middleware": middleware},
-                theme=_theme(gr),
-                css=_STYLE,
-                head=_SCRIPT,
+            _, address, _ = _in_a_loop(
+                lambda: page.launch(
+                    server_name=host,
+                    server_port=port,
+                    inbrowser=open_browser,
+                    prevent_thread_lock=True,
+                    quiet=True,
+                    # Nothing for other machines or programs, whatever GRADIO_… says in the environment.
+                    share=False,
+                    mcp_server=False,
+                    ssr_mode=False,
+                    pwa=False,
+                    enable_monitoring=False,
+                    run_history=False,
+                    footer_links=[],
+                    root_path="",
+                    strict_cors=True,
+                    max_file_size=(limits or Limits()).megabytes << 20,
+                    app_kwargs={"middleware": middleware},
+                    theme=_theme(gr),
+                    css=_STYLE,
+                    head=_SCRIPT,
+                )
             )
         except OSError as error:
             ports = f"port {port}" if port else f"each port from {_FIRST_PORT} to {_FIRST_PORT + _PORTS - 1}"
@@ -368,6 +379,21 @@ def _environment_kept() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _in_a_loop(make: Callable[[], ValueT]) -> ValueT:
+    """Call a function while an event loop runs: without one Gradio makes one for each lock, and closes none of them."""
+
+    async def made() -> ValueT:
+        return make()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # Not `asyncio.run`, which would keep Ctrl+C to itself.
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+            return loop.run_until_complete(made())
+    return make()  # in the loop of a notebook
 
 
 def _status(text: str, kind: str = "") -> str:

@@ -34,17 +34,14 @@ pytestmark = [
     pytest.mark.skipif(
         importlib.util.find_spec("gradio") is None, reason="no gradio: pip install 'zeroshot-clip[app]'"
     ),
-    # Gradio leaves event loops open while it is imported and built; they are collected before the test ends.
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 NAMES = ("cat", "rocket", "coffee")
 LABELS = ("cat", "rocket", "cup of coffee")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# The command, in a process that notes every address beyond this machine that it asks for.
+# The command, in a process that notes every address beyond this machine that it asks for. Warnings are errors in it.
 SERVER = """
-import signal, socket, sys
+import asyncio, signal, socket, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts behind itself
 own = ("127.0.0.1", "localhost", "0.0.0.0", "::1", None, "")
 def watch(name, address_of):
@@ -63,6 +60,7 @@ class Watched(socket.socket):
         return super().connect(address)
 socket.socket = Watched
 if "--leak" in sys.argv:
+    asyncio.new_event_loop()
     try:
         socket.create_connection(("192.0.2.1", 9), timeout=0.01)
     except OSError:
@@ -83,15 +81,16 @@ class Server:
         self.log = folder / "stderr.txt"
         self.uploads = folder / "uploads"
         self.uploads.mkdir()
-        command = [sys.executable, "-c", SERVER, "app", "--no-open", "--port", str(port)]
+        command = [sys.executable, "-W", "error", "-c", SERVER, "app", "--no-open", "--port", str(port)]
         command += ["--labels", *LABELS, "--max-megabytes", "1", "--max-pictures", "5"]
         # What the page must not follow: each of these would show it to others.
         unwanted = {"GRADIO_SHARE": "True", "GRADIO_MCP_SERVER": "True", "GRADIO_SERVER_NAME": "0.0.0.0"}
         own = {"HF_HUB_OFFLINE": "1", "ZEROSHOT_CACHE": str(folder / "cache"), "TMPDIR": str(self.uploads)}
         environment = {**os.environ, **unwanted, **own, "HF_HOME": str(folder / "hf")}
-        self.process = subprocess.Popen(
-            command, stderr=self.log.open("wb"), env=environment, cwd=Path(zeroshot.__file__).parents[1]
-        )
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stderr=log, env=environment, cwd=Path(zeroshot.__file__).parents[1]
+            )
         while "the page is at" not in self.errors:
             assert self.process.poll() is None, self.errors
             try:
@@ -102,6 +101,10 @@ class Server:
     @property
     def errors(self) -> str:
         return self.log.read_text(encoding="utf-8")
+
+    @property
+    def complaints(self) -> list[str]:
+        return [line for line in self.errors.splitlines() if not line.startswith("zeroshot: the page is at")]
 
     def get(self, path: str, **headers: str) -> Any:
         request = urllib.request.Request(self.address + path, headers=headers)
@@ -116,15 +119,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     uploaded = [path for path in running.uploads.rglob("*") if path.is_file()]
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(120) == 0
+    assert running.complaints == []
     left = [path for path in running.uploads.rglob("*") if path.is_file()]
     assert (len(uploaded) > 0, left) == (True, [])  # what was uploaded goes with the server
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Collect what Gradio leaves behind while its warnings are still filtered."""
-    yield
-    gc.collect()
 
 
 # --------------------------------------------------------------------------------------------------- without a browser
@@ -151,6 +148,7 @@ def test_building_the_page_changes_nothing_outside() -> None:
     page = build_app(model="ViT-B-32/openai", prompts="food101")
     assert dict(os.environ) == before
     assert page.analytics_enabled is False
+    gc.collect()  # an event loop that was left open would warn now
     with pytest.raises(zeroshot.errors.PromptNotFoundError, match="no shipped prompt set"):
         build_app(prompts="fod101")
 
@@ -190,9 +188,11 @@ def test_files_that_are_too_large_are_refused(server: Server, size: int, status:
     assert found == status
 
 
-def test_the_watch_of_connections_sees_one() -> None:
-    done = subprocess.run([sys.executable, "-c", SERVER, "--leak"], capture_output=True, text=True, timeout=60)
+def test_the_watch_sees_connections_and_warnings() -> None:
+    command = [sys.executable, "-W", "error", "-c", SERVER, "--leak"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "connected to ('192.0.2.1', 9)" in done.stderr
+    assert "ResourceWarning: unclosed event loop" in done.stderr
 
 
 def test_another_host_is_warned_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,8 +362,7 @@ def test_clicking_through(visit: Any, server: Server, tmp_path: Path) -> None:
 
     assert visitor.outside == []
     assert len(visitor.asked) > 20  # the record does see requests
-    outgoing = [line for line in server.errors.splitlines() if "the page is at" not in line]
-    assert outgoing == []
+    assert server.complaints == []
 
 
 def test_the_record_of_requests_sees_what_goes_out(visit: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import warnings
 from typing import TYPE_CHECKING
 
 from zeroshot.cli.options import positive
@@ -51,9 +50,6 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Gradio's own, of event loops that it leaves open and of options of pandas that it still sets.
-    warnings.filterwarnings("ignore", "unclosed (event loop|<socket)", ResourceWarning)
-    warnings.filterwarnings("ignore", "('future.no_silent_downcasting'|The copy keyword) is deprecated")
     from PIL import Image
 
     from zeroshot.app import build_app, is_loopback, launch_app
