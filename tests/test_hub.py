@@ -26,7 +26,9 @@ from typing import Any
 import pytest
 import torch
 from hub import EXPIRED, Hub
-from huggingface_hub import constants, file_download
+from huggingface_hub import __version__, constants, file_download
+from huggingface_hub.utils import _http
+from packaging.version import Version
 
 import zeroshot
 from zeroshot import registry
@@ -40,6 +42,9 @@ CONFIG = b'{"model_cfg": {"text_cfg": {}}}'
 OTHER_TOKENIZER = b'{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "owner/tokenizer"}}}'
 SMALL = {"open_clip_config.json": CONFIG, "open_clip_model.safetensors": b"weights"}
 LARGE = SMALL | {"open_clip_model.safetensors": bytes(range(256)) * 4096}  # a megabyte
+# With requests in place of httpx it tries again less often, and keeps sessions that know whether they are offline.
+BEFORE_1 = Version(__version__) < Version("1.0")
+tries_again = pytest.mark.skipif(BEFORE_1, reason="huggingface_hub before 1.0 gives up here")
 
 
 @pytest.fixture
@@ -47,10 +52,16 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub that this process uses; huggingface_hub reads its environment at import, so its constants are set too."""
     with Hub() as server:
         monkeypatch.delenv("HF_HUB_OFFLINE")
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        set_offline(False, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
         use(server.url, monkeypatch)
         yield server
+
+
+def set_offline(flag: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", flag)
+    if BEFORE_1:
+        _http.reset_sessions()
 
 
 def use(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +78,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def unplug() -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        set_offline(True, monkeypatch)
 
     return unplug
 
@@ -669,7 +680,7 @@ def test_a_download_that_is_killed_goes_on_the_next_time(
             HubError, match=r"has open_clip_config\.json; complete there: no model"
         ):  # and no half of the weights
             locate(NAME)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    set_offline(False, monkeypatch)
     assert locate(NAME).path.read_bytes() == LARGE["open_clip_model.safetensors"]
     assert hub.downloads() == ["open_clip_model.safetensors"]
 
@@ -677,6 +688,7 @@ def test_a_download_that_is_killed_goes_on_the_next_time(
 # ---------------------------------------------------------------------------------------------------- the network
 
 
+@tries_again
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(
     hub: Hub, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -688,6 +700,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(
     assert starts == [0, 100_000, 400_000]
 
 
+@tries_again
 def test_a_server_that_begins_again_after_a_break(hub: Hub, waits: list[float]) -> None:
     hub.add("owner/tiny", LARGE)
     hub.ranges = False
@@ -714,6 +727,7 @@ def test_damaged_weights_are_refused_and_removed(hub: Hub, offline: Callable[[],
     assert locate(NAME).path.read_bytes() == LARGE["open_clip_model.safetensors"]
 
 
+@tries_again
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_hub_that_fails_for_a_moment(hub: Hub, waits: list[float], status: int) -> None:
     hub.add("owner/tiny", SMALL)
@@ -751,7 +765,7 @@ def test_a_download_that_stands_still(hub: Hub, waits: list[float], monkeypatch:
     hub.add("owner/tiny", LARGE)
     hub.hold = threading.Event()
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
-    with pytest.raises(HubError, match=r"could not be fetched from .*: ReadTimeout: "):
+    with pytest.raises(HubError, match=r"could not be fetched from .*: (ReadTimeout: |.*Read timed out)"):
         locate(NAME)
 
 
@@ -766,7 +780,7 @@ def test_a_hub_that_cannot_be_reached(hub: Hub, waits: list[float], monkeypatch:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     use(f"http://127.0.0.1:{port}", monkeypatch)
-    with pytest.raises(HubError, match=r"and could not be fetched.*ConnectError.*model='mini', which is bundled") as e:
+    with pytest.raises(HubError, match=r"and could not be fetched.*Connect(ion)?Error.*model='mini', which is") as e:
         locate(NAME)
     assert NAME in str(e.value)
     assert f"http://127.0.0.1:{port}" in str(e.value)
@@ -799,7 +813,7 @@ def test_a_gated_repository(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_token_that_has_expired(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("owner/private", SMALL, token="hf_secret")
     monkeypatch.setenv("HF_TOKEN", EXPIRED)
-    with pytest.raises(HubError, match=r"could not be fetched.*401 Unauthorized.*Invalid credentials in Authorization"):
+    with pytest.raises(HubError, match=r"could not be fetched.*401 .*Unauthorized.*Invalid credentials in Authorization"):
         locate("hf-hub:owner/private")
 
 
@@ -821,7 +835,7 @@ def test_offline_says_what_there_is_and_what_to_do(hub: Hub, waits: list[float],
             hub.add(entry.repository, SMALL)
             locate(entry.name)
     hub.cuts = [0] * 20
-    with pytest.raises(HubError, match="RemoteProtocolError"):
+    with pytest.raises(HubError, match="ChunkedEncodingError" if BEFORE_1 else "RemoteProtocolError"):
         locate(NAME)
     offline()
     hub.requests.clear()

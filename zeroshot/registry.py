@@ -353,9 +353,9 @@ def _fold(name: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- the hub
-# huggingface_hub finds the token, keeps and locks its cache, shows the progress on a terminal, and takes a download up
-# where its connection broke; one that is killed begins its file again (older releases take that up too). HF_HOME,
-# HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and its other variables mean here what they mean there.
+# huggingface_hub finds the token, keeps and locks its cache, shows the progress on a terminal, and from 1.0 on takes a
+# download up where its connection broke; one that is killed begins its file again. HF_HOME, HF_ENDPOINT, HF_TOKEN,
+# HF_HUB_OFFLINE and its other variables mean here what they mean there.
 
 
 @dataclass(frozen=True)
