@@ -813,7 +813,7 @@ def test_a_gated_repository(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_token_that_has_expired(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("owner/private", SMALL, token="hf_secret")
     monkeypatch.setenv("HF_TOKEN", EXPIRED)
-    with pytest.raises(HubError, match=r"could not be fetched.*401 .*Unauthorized.*Invalid credentials in Authorization"):
+    with pytest.raises(HubError, match=r"could not be fetched.*401 .*Unauthorized.*Invalid credentials in Auth"):
         locate("hf-hub:owner/private")
 
 
