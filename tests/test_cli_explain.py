@@ -23,7 +23,9 @@ def test_a_picture_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["explain", CAT, *LABELS, "--out", str(out), "--json", str(numbers)]) == 0
     found = zeroshot.Classifier(["cat", "dog", "car"], model="mini").explain(CAT)
     line = f"cat  {found.score:.1%}  class activation map, weights by integrated gradients (Zhou et al., CVPR 2016"
-    assert capsys.readouterr().out.startswith(line)
+    said = capsys.readouterr().out
+    assert said.startswith(line)
+    assert said.splitlines()[1:] == [f"{out}: the picture, with what speaks for 'cat' from dark to light"]
     with Image.open(out) as picture:
         assert np.array_equal(np.asarray(picture), np.asarray(found.overlay()))
     assert json.loads(numbers.read_text(encoding="utf-8")) == found.to_dict()
@@ -51,6 +53,7 @@ def test_another_label_another_number_a_saved_head_and_standard_input(
         (["--label", "cats", "--out", "heat.png"], "no label is called 'cats'; near it: 'cat'"),
         (["--out", "heat.mp4"], "--out is 'heat.mp4'; expected a name that ends in .png, .jpg or .webp"),
         (["--out", "heat"], "--out is 'heat'; expected"),
+        (["--model", "/no/such/model", "--label", "cats", "--out", "heat.png"], "no label is called 'cats'"),
     ],
 )
 def test_a_mistake_is_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +62,22 @@ def test_a_mistake_is_one_line(options: list[str], message: str, capsys: pytest.
     assert captured.err.startswith(f"zeroshot: {message}")
     assert (captured.err.count("\n"), captured.out) == (1, "")
     assert not Path(options[-1]).exists()
+
+
+def test_an_image_that_was_taken_for_a_label(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--labels", "cat", CAT, "--out", "heat.png"]) == 2
+    assert capsys.readouterr().err.startswith(f"zeroshot: {CAT!r} was read as a label, and no image is left; put the")
+    assert main(["explain", "--labels", "cat", "--out", "heat.png"]) == 2
+    assert "required: IMAGE" in capsys.readouterr().err
+
+
+def test_a_broken_image_is_told_before_a_model_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(Path(CAT).read_bytes()[:2000])
+    assert main(["explain", str(broken), *LABELS, "--model", "/no/such/model", "--out", "heat.png"]) == 1
+    assert capsys.readouterr().err.startswith(f"zeroshot: {str(broken)!r} cannot be decoded")
 
 
 def test_a_document_in_place_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +99,8 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path, capsys: pytest.Capture
     ("options", "message"),
     [
         ([], "one of --out and --json is required"),
+        (["--labels", "cat", "--out", "heat.png"], "'cat' is the only label, so that nothing speaks against it"),
+        (["--jsn"], "there is no option --jsn; did you mean '--json'? Try"),
         (["--out", "heat.png", "--head", "head.safetensors"], "--head has its own classes"),
         (["--out", "heat.png", "--layers", "0"], "argument --layers: '0' is not a whole number of at least 1"),
         (["--out", "heat.png", "--of", "probabilty"], "argument --of: 'probabilty' is none of probability, similarity"),

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zeroshot
-from zeroshot.cli.options import add_json, add_labels_file, add_model, add_prompts, model_options, positive, read_labels
+from zeroshot.cli.options import (
+    add_json,
+    add_labels_file,
+    add_model,
+    add_prompts,
+    image_among,
+    model_options,
+    positive,
+    read_labels,
+)
 from zeroshot.cli.output import (
     FAILED,
     STDOUT,
@@ -141,7 +150,7 @@ def _add_job_options(parser: Parser, title: str, out: str, *, required: bool = F
 
 
 def _classify(arguments: argparse.Namespace) -> int:
-    if not arguments.images and not arguments.embeddings and (taken := _image_among(arguments.labels)):
+    if not arguments.images and not arguments.embeddings and (taken := image_among(arguments.labels)):
         arguments.usage_error(f"{taken!r} was read as a label, and no image is left; put images before --labels")
     if bool(arguments.images) == bool(arguments.embeddings):
         arguments.usage_error("one of IMAGE and --embeddings is required")
@@ -186,11 +195,6 @@ def _classify(arguments: argparse.Namespace) -> int:
     else:
         predictions, count = _kept_predictions(classifier, embeddings, shown), embeddings.count
     return _print(predictions, arguments, is_one=count == 1)
-
-
-def _image_among(labels: Sequence[str] | None) -> str | None:
-    """Return the first label that is a file, which was meant as an image."""
-    return next((label for label in labels or () if "." in label and Path(label).is_file()), None)
 
 
 def _print(

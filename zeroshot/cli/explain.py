@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zeroshot
-from zeroshot.cli.options import add_json, add_labels_file, add_model, add_prompts, model_options, positive, read_labels
+from zeroshot.cli.options import (
+    add_json,
+    add_labels_file,
+    add_model,
+    add_prompts,
+    image_among,
+    model_options,
+    positive,
+    read_labels,
+)
 from zeroshot.cli.output import save, show
 from zeroshot.errors import OptionError
 
@@ -32,7 +41,7 @@ def add_parser(commands: Commands) -> None:
         failure="the image could not be read, or the model has no such maps",
     )
     group = parser.add_argument_group("image")
-    group.add_argument("image", metavar="IMAGE", help="path or URL of an image; - for standard input")
+    group.add_argument("image", nargs="?", metavar="IMAGE", help="path or URL of an image; - for standard input")
     group = parser.add_argument_group("classes")
     group.add_argument("--labels", nargs="+", metavar="LABEL", help="names of the classes (after the image)")
     add_labels_file(group)
@@ -66,21 +75,34 @@ def _run(arguments: argparse.Namespace) -> int:
     from PIL import Image
 
     from zeroshot.cache import write_atomically
+    from zeroshot.explain import find_label
+    from zeroshot.image import open_image
 
+    if arguments.image is None:
+        if taken := image_among(arguments.labels):
+            arguments.usage_error(f"{taken!r} was read as a label, and no image is left; put the image before --labels")
+        arguments.usage_error("the following arguments are required: IMAGE")
     if not (arguments.out or arguments.json):
         arguments.usage_error("one of --out and --json is required")
     labels = read_labels(arguments)
     if arguments.head and (labels or arguments.prompts):
         arguments.usage_error("--head has its own classes; it goes without labels and prompts")
+    if labels and len(labels) == 1 and arguments.of == "probability":
+        arguments.usage_error(
+            f"{labels[0]!r} is the only label, so that nothing speaks against it; give others too, or --of similarity"
+        )
+    # What is wrong with these is told before a checkpoint is fetched or loaded.
     Image.init()
     form = Image.EXTENSION.get(arguments.out.suffix.lower()) if arguments.out else None
-    if arguments.out and form not in Image.SAVE:  # before a checkpoint is fetched or loaded
+    if arguments.out and form not in Image.SAVE:
         raise OptionError(f"--out is {str(arguments.out)!r}; expected a name that ends in .png, .jpg or .webp")
+    if labels and arguments.label is not None:
+        find_label(labels, arguments.label)
+    image = open_image(sys.stdin.buffer if arguments.image == "-" else arguments.image)
     if arguments.head:
         classifier = zeroshot.Classifier.from_head(arguments.head, **model_options(arguments))
     else:
         classifier = zeroshot.Classifier(labels, prompts=arguments.prompts, **model_options(arguments))
-    image = sys.stdin.buffer if arguments.image == "-" else arguments.image
     found = classifier.explain(image, arguments.label, of=arguments.of, layers=arguments.layers)
     if arguments.out:
         overlay = found.overlay()
@@ -88,4 +110,6 @@ def _run(arguments: argparse.Namespace) -> int:
         if code:
             return code
     text = f"{found.label}  {found.score:.1%}  {found.method} ({found.citation})"
+    if arguments.out:
+        text += f"\n{arguments.out}: the picture, with what speaks for {found.label!r} from dark to light"
     return show(arguments, text, found.to_dict())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,11 @@ def read_labels(arguments: argparse.Namespace) -> list[str] | None:
     if named and path:
         raise LabelError("both --labels and --labels-file were given; expected one of them")
     return named if path is None else read_lines(path)
+
+
+def image_among(labels: Sequence[str] | None) -> str | None:
+    """Return the first label that is a file, which was meant as an image."""
+    return next((label for label in labels or () if "." in label and Path(label).is_file()), None)
 
 
 def read_lines(path: Path) -> list[str]:

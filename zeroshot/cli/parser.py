@@ -61,7 +61,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Tell what is wrong with the command line, in one line, and exit with 2."""
-        tell(f"{message.rstrip('.')}. Try '{self.prog} --help'.")
+        end = "" if message.endswith("?") else "."
+        tell(f"{message.rstrip('.')}{end} Try '{self.prog} --help'.")
         sys.exit(USAGE)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
