@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 LABELS := cat dog clock plate rocket lighthouse car tree "cup of coffee" "bowl of soup"
 # What is known to depend on versions: every library that is not ours is called in one of them.
 VERSION_TESTS := $(addprefix tests/test_, image tokenizer tokenizer_file weights hub head classifier stream sources \
-	formats jobs probe baselines robustness labelled labelled_images nets layouts mini registry public)
+	formats embeddings jobs probe baselines robustness labelled labelled_images nets layouts mini registry public)
 
 .PHONY: help demo test test-all test-minimum check lint format docs package clean
 
