@@ -19,7 +19,6 @@ from zeroshot.errors import CheckpointError, CheckpointNotFoundError
 
 Make = Callable[..., Path]
 TEXTS = ["a cat", "a photo of a dog.", ""]
-FIRST = {"open_clip": "visual.conv1.weight", "transformers": "vision_model.embeddings.patch_embedding.weight"}
 TOKENS = {"open_clip": "token_embedding.weight", "transformers": "text_model.embeddings.token_embedding.weight"}
 
 

@@ -9,7 +9,7 @@ import copy
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -24,9 +24,9 @@ from zeroshot.nets.hf_text import HfTextConfig, hf_config
 from zeroshot.nets.layers import BatchNorm2d
 from zeroshot.nets.resnet import ModifiedResNet, ResNetConfig
 from zeroshot.nets.siglip import SiglipVision, SiglipVisionConfig
-from zeroshot.nets.text import TEXT_POOLS, TextConfig, TextPool, TextTower
+from zeroshot.nets.text import TextConfig, TextPool, TextTower
 from zeroshot.nets.timm_tower import TimmConfig
-from zeroshot.nets.transformer import ACTIVATIONS, Activation, Transformer, TransformerConfig, activate
+from zeroshot.nets.transformer import Activation, Transformer, TransformerConfig, activate
 from zeroshot.nets.vit import VisionTransformer, VisionTransformerConfig
 
 STACK = TransformerConfig(width=24, layers=2, heads=3, mlp_width=40, activation="gelu")
@@ -74,7 +74,7 @@ def test_what_is_visible_takes_the_place_of_causal() -> None:
     assert deviation(stack.pooled(x, at, visible=past), stack.pooled(x, at, causal=True)) < 1e-5
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", get_args(Activation))
 def test_activations(activation: Activation) -> None:
     x = torch.linspace(-5, 5, 101)
     expected = {"gelu": F.gelu(x), "gelu_tanh": nn.GELU("tanh")(x), "quick_gelu": x * (1.702 * x).sigmoid()}
@@ -119,7 +119,7 @@ def the_long_way(tower: TextTower, text: Tensor) -> Tensor:
     return tower.project(x[0, at[config.pool]])
 
 
-@pytest.mark.parametrize("pool", TEXT_POOLS)
+@pytest.mark.parametrize("pool", get_args(TextPool))
 @pytest.mark.parametrize("causal", [True, False])
 @settings(max_examples=20)
 @given(texts=st.lists(st.lists(st.integers(0, END - 1), max_size=CONTEXT - 1), min_size=1, max_size=4))
@@ -144,7 +144,7 @@ def test_projections() -> None:
     assert not any(key.startswith("text_projection") for key in bare.state_dict())
 
 
-@pytest.mark.parametrize("pool", TEXT_POOLS)
+@pytest.mark.parametrize("pool", get_args(TextPool))
 @pytest.mark.parametrize("causal", [True, False])
 def test_prefixes_are_shared_by_towers_that_never_look_ahead(pool: TextPool, causal: bool) -> None:
     assert text_tower(pool=pool, causal=causal).config.shares_prefixes == (causal and pool == "end")

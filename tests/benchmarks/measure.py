@@ -269,12 +269,6 @@ def peak_gflops(seconds: float = 2.0) -> float:
     return best
 
 
-def peak_memory() -> int:
-    """Return the peak of this process's resident memory, in bytes."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-
-
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     """Return pixels that are normalised already: float32, about N(0, 1)."""
     values = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)

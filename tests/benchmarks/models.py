@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import json
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,8 +26,6 @@ from zeroshot.errors import OptionError
 
 from .measure import MissingError
 
-# As open_clip calls them; with "-quickgelu" the activation of OpenAI's models.
-ARCHITECTURES = ("ViT-B-32", "ViT-B-32-quickgelu", "RN50-quickgelu")
 _GOLDEN = {"ViT-B-32": "ViT-B-32-quickgelu"}
 
 
@@ -268,9 +265,3 @@ def onnxruntime_session(path: Path, threads: int) -> Callable[[Tensor], Tensor]:
     session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda pixels: torch.from_numpy(session.run(None, {name: pixels.numpy()})[0])
-
-
-def settings_of(folder: Path) -> dict[str, Any]:
-    """Return the configuration of a checkpoint."""
-    found: dict[str, Any] = json.loads((folder / "open_clip_config.json").read_text())
-    return found

@@ -15,7 +15,7 @@ CoCa                to the past                a class token behind the text
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,6 @@ from zeroshot.nets.layers import Embedding, LayerNorm, Linear
 from zeroshot.nets.transformer import Transformer, TransformerConfig
 
 TextPool = Literal["end", "last", "first", "class"]
-TEXT_POOLS: tuple[TextPool, ...] = get_args(TextPool)
 TextProjection = Literal["matrix", "linear", "none"]
 
 
