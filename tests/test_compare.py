@@ -33,6 +33,7 @@ from zeroshot.errors import (
     PromptNotFoundError,
 )
 from zeroshot.labelled import labelled_folder
+from zeroshot.tables import columns
 
 LABELS = ["cat", "dog", "owl"]
 PHOTO = "a photo of a {}."
@@ -323,16 +324,16 @@ def test_the_table_of_names_of_all_kinds(shown: Comparison, monkeypatch: pytest.
     assert PHOTO in table
     assert "ein sehr lan…anger Name" in table
     lines = table.splitlines()[2:-2]
-    assert len({compare_module._cells(line[: line.index("%")]) for line in lines[1:]}) == 1
-    assert max(map(compare_module._cells, lines)) < 110
+    assert len({columns(line[: line.index("%")]) for line in lines[1:]}) == 1
+    assert max(map(columns, lines)) < 110
 
 
 @given(st.text(), st.integers(2, 40))
 def test_names_are_shortened_in_the_middle(name: str, room: int) -> None:
     short = compare_module._shorten(name, room)
-    assert compare_module._cells(short) <= room
+    assert columns(short) <= room
     assert short.isprintable()
-    if compare_module._cells(compare_module._printable(name)) <= room:
+    if columns(compare_module._printable(name)) <= room:
         assert short == compare_module._printable(name)
 
 
@@ -341,7 +342,7 @@ def test_the_picture_is_whole(shown: Comparison) -> None:
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     assert root.attrib["viewBox"] == f"0 0 {width:.0f} {height:.0f}"
     for text in root.iter(f"{SVG}text"):
-        x, room = float(text.attrib["x"]), 8 * compare_module._cells(text.text or "")
+        x, room = float(text.attrib["x"]), 8 * columns(text.text or "")
         start = x - room * {"start": 0, "middle": 0.5, "end": 1}[text.attrib["text-anchor"]]
         assert start >= 0, text.text
         assert start + room <= width, text.text

@@ -66,6 +66,25 @@ def test_digest_equals_the_one_computed_from_the_source(name: str) -> None:
     assert load_prompts(name).digest == DIGESTS[name]
 
 
+def test_stray_spaces_are_the_sources() -> None:
+    # The digests above say that they are; a new one would be ours.
+    stray = {
+        name: (sum(map(_is_stray, prompts.classes)), sum(map(_is_stray, prompts.templates)))
+        for name in available_prompts()
+        for prompts in [load_prompts(name)]
+    }
+    assert {name: counts for name, counts in stray.items() if any(counts)} == {
+        "caltech101": (1, 0),
+        "caltech101_vtab": (1, 0),
+        "imagenet_ar": (18, 6),
+    }
+
+
+def _is_stray(text: str | tuple[str, ...]) -> bool:
+    words = [text] if isinstance(text, str) else text
+    return any(word.startswith(" ") or word.endswith(" ") or "  " in word for word in words)
+
+
 def test_the_27_sets_of_the_paper_are_all_there() -> None:
     assert len(PAPER) == 27
     assert set(PAPER) <= set(available_prompts())

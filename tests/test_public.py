@@ -21,7 +21,7 @@ PACKAGE = Path(zeroshot.__file__).parent
 # Bottom to top; a module imports from lower levels only. Modules of one level do not know each other.
 LEVELS = [
     {"errors", "threads", "lanes"},
-    {"cache", "files", "article", "formats", "metrics", "weights", "display"},
+    {"cache", "files", "article", "formats", "metrics", "weights", "display", "tables"},
     {"prompts", "tokenizer", "image", "results", "figures", "progress"},
     {"nets", "lint", "gallery", "matching", "tokenizer_file", "shifts", "adapted", "pictures", "drawings"},
     {"encoder", "prediction", "prefix", "layouts", "baselines", "adapters"},

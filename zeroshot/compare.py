@@ -10,7 +10,6 @@ import html
 import math
 import os
 import shutil
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from zeroshot.image import as_image_list
 from zeroshot.labelled import labelled_folder
 from zeroshot.prompts import LabelsLike, PromptsLike, as_prompt_set, parse_labels
 from zeroshot.registry import DEFAULT_MODEL
+from zeroshot.tables import aligned, as_html, columns
 
 BASELINE, BETTER, WORSE, NOT_SHOWN = "baseline", "better", "worse", "no difference shown"
 LEVEL = 0.95
@@ -104,31 +104,23 @@ class Comparison:
     def __str__(self) -> str:
         """A table, for `print`; differences are percentage points."""
         table = self._table()
-        rest = sum(max(map(_cells, column)) + 2 for column in list(zip(*table, strict=True))[1:])
+        rest = sum(max(map(columns, column)) + 2 for column in list(zip(*table, strict=True))[1:])
         room = max(shutil.get_terminal_size((80, 24)).columns - rest, 24)
         table = [[_shorten(name, room), *cells] for name, *cells in table]
-        widths = [max(map(_cells, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)) for row in table]
-        return "\n".join([self._about(), "", *(line.rstrip() for line in lines), "", self._note()])
+        return "\n".join([self._about(), "", *aligned(table), "", self._note()])
 
     def _repr_html_(self) -> str:
         """The table and the picture, for notebooks."""
-        head, *rows = self._table()
-        lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"]
-        lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-        return (
-            f"<p>{html.escape(self._about())}</p><table>{''.join(lines)}</table><p>{html.escape(self._note())}</p>"
-            f"{self.svg()}"
-        )
+        return as_html(self._about(), self._table(), self._note()) + self.svg()
 
     def svg(self) -> str:
         """Draw the accuracies as dots with their intervals; a whole SVG file, to be read on light and dark."""
         names = [_shorten(result.name, _LONGEST_NAME) for result in self.results]
         notes = [self._summary(result) for result in self.results]
         title = f"Top-1 accuracy and 95% interval ({self._about()})"
-        left = _GAP + max(map(_cells, names)) * _CELL + 2 * _GAP
+        left = _GAP + max(map(columns, names)) * _CELL + 2 * _GAP
         right = left + _PLOT + 2 * _GAP
-        width = max(right + max(map(_cells, notes)) * _CELL, _GAP + _cells(title) * _CELL) + _GAP
+        width = max(right + max(map(columns, notes)) * _CELL, _GAP + columns(title) * _CELL) + _GAP
         bottom = _TOP + _ROW * len(self.results)
         height = bottom + _ROW + _GAP
         ticks = _ticks(min(r.interval[0] for r in self.results), max(r.interval[1] for r in self.results))
@@ -444,22 +436,12 @@ def _printable(text: str) -> str:
 def _shorten(text: str, room: int) -> str:
     """Cut the middle out: templates differ at both ends."""
     text = _printable(text)
-    if _cells(text) <= room:
+    if columns(text) <= room:
         return text
     keep = room - 1
-    while _cells(text[: (keep + 1) // 2]) + _cells(text[len(text) - keep // 2 :]) >= room:
+    while columns(text[: (keep + 1) // 2]) + columns(text[len(text) - keep // 2 :]) >= room:
         keep -= 1
     return f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
-
-
-def _cells(text: str) -> int:
-    """Width in columns of a fixed-width font: two for East Asian characters, none for accents set on others."""
-    widths = (0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-    return sum(widths)
-
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _cells(text))
 
 
 def _ticks(low: float, high: float) -> list[int]:

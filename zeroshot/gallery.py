@@ -50,6 +50,9 @@ which one you mean ("construction crane").
 
 ## What is shipped
 
+Character for character what the sources publish, so that published numbers can be reached: with the spaces at the ends
+of some names and templates of `imagenet_ar`, and the two in "head of a  crocodile" of `caltech101`.
+
 """
 
 

@@ -31,6 +31,7 @@ from zeroshot.evaluation import Evaluation, evaluate
 from zeroshot.image import ImageLike
 from zeroshot.prompts import PromptSet
 from zeroshot.registry import DEFAULT_MODEL
+from zeroshot.tables import aligned, as_html
 
 ABOVE, CHANCE, BELOW = "above chance", "no better than chance", "below chance"
 
@@ -102,22 +103,11 @@ class Limits:
 
     def __str__(self) -> str:
         """A table, for `print`."""
-        table = self._table()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        right = (1, 2, 3, 5)
-        lines = [
-            "  ".join(
-                c.rjust(w) if n in right else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in table
-        ]
-        return "\n".join([f"model: {self.model}", "", *(line.rstrip() for line in lines), "", self._note()])
+        lines = aligned(self._table(), right=(1, 2, 3, 5))
+        return "\n".join([f"model: {self.model}", "", *lines, "", self._note()])
 
     def _repr_html_(self) -> str:
-        head, *rows = self._table()
-        lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"]
-        lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-        return f"<p>model: {html.escape(self.model)}</p><table>{''.join(lines)}</table><p>{self._note()}</p>"
+        return as_html(f"model: {self.model}", self._table(), self._note())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that is known as plain lists, dicts and numbers, ready for JSON."""

@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import resources
@@ -29,6 +29,7 @@ from zeroshot.errors import OptionError, ZeroShotError
 from zeroshot.evaluation import evaluate
 from zeroshot.prompts import METRICS, PromptSet, load_prompts
 from zeroshot.registry import is_on_disk
+from zeroshot.tables import aligned
 
 FORMAT = "zeroshot-reproduce/1"
 RESULTS = "zeroshot-results.json"
@@ -126,7 +127,7 @@ class Reproduction:
         """Measured cells as a table; the others in short."""
         done = [cell for cell in self.cells if cell.status == "measured"]
         head = ["model", "set", "metric", "published", "measured", "difference"]
-        lines = [*_align([head, *map(_row, done)]), ""] if done else []
+        lines = [*aligned([head, *map(_row, done)]), ""] if done else []
         for cell in self.cells:
             if cell.status == "failed":
                 lines.append(f"failed: {cell.model} on {cell.prompts}: {cell.error}")
@@ -377,9 +378,3 @@ def _cell(cell: Cell) -> str:
     measured = None if cell.measured is None else cell.measured.value
     shown = "–" if measured is None else f"{100 * measured:.1f}"
     return shown if cell.published is None else f"{shown} ({100 * cell.published.value:.1f})"
-
-
-def _align(rows: Iterable[Sequence[str]]) -> list[str]:
-    table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

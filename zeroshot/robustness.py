@@ -8,7 +8,6 @@ shares, 0 to 1.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from zeroshot.baselines import logit as logit
 from zeroshot.errors import InputTypeError, OptionError
 from zeroshot.figures import new_figure, save_figure
 from zeroshot.shifts import IMAGENET, shift_table
+from zeroshot.tables import aligned, as_html
 
 AVERAGE = "average"
 
@@ -196,21 +196,11 @@ class Robustness:
 
     def __str__(self) -> str:
         """A table, for `print`, in per cent and percentage points."""
-        table = self._table()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in table
-        ]
-        return "\n".join([f"model: {self.name}", "", *(line.rstrip() for line in lines), "", self._note(), *self.notes])
+        lines = aligned(self._table(), right=range(1, 6))
+        return "\n".join([f"model: {self.name}", "", *lines, "", self._note(), *self.notes])
 
     def _repr_html_(self) -> str:
-        head, *rows = self._table()
-        lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"]
-        lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-        return (
-            f"<p>model: {html.escape(self.name)}</p><table>{''.join(lines)}</table><p>{html.escape(self._note())}</p>"
-        )
+        return as_html(f"model: {self.name}", self._table(), self._note())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that is known as plain lists, dicts and numbers, ready for JSON."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from zeroshot.registry import DEFAULT_MODEL
 from zeroshot.robustness import Baseline, Robustness, evaluate_robustness
 from zeroshot.shifts import IMAGENET, Shift, available_shifts, load_shift
 from zeroshot.stream import embed_batches
+from zeroshot.tables import aligned, as_html
 
 _FRAMES = ("imagenet_vid", "youtube_bb")
 
@@ -293,18 +293,11 @@ class CorruptionRobustness:
     def __str__(self) -> str:
         """A table, for `print`, in per cent."""
         table = self._table()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in table
-        ]
+        lines = aligned(table, right=range(1, len(table[0])))
         return "\n".join([self._about(), "", *lines, "", self._note()])
 
     def _repr_html_(self) -> str:
-        head, *rows = self._table()
-        lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"]
-        lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-        return f"<p>{html.escape(self._about())}</p><table>{''.join(lines)}</table><p>{html.escape(self._note())}</p>"
+        return as_html(self._about(), self._table(), self._note())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that is known as plain lists, dicts and numbers, ready for JSON."""

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from zeroshot.cache import write_atomically
 from zeroshot.errors import ZeroShotError
+from zeroshot.tables import aligned
 
 # Exit codes: 0 done, 1 something could not be done, 2 the command line is wrong, 130 interrupted.
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -165,14 +166,11 @@ def save(path: Path, action: Callable[[Path], object]) -> int:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows under their heads: columns of numbers to the right, the others to the left."""
-    columns = []
-    for head in rows[0]:
-        cells = [str(row[head]) for row in rows]
-        width = max(map(len, [head, *cells]))
-        numbers = all(cell[:1].isdigit() for cell in cells if cell)
-        columns.append([cell.rjust(width) if numbers else cell.ljust(width) for cell in [head, *cells]])
-    head, *lines = ("  ".join(line).rstrip() for line in zip(*columns, strict=True))
-    return "\n".join([paint(head, "bold"), *lines])
+    heads = list(rows[0])
+    cells = [[str(row[head]) for head in heads] for row in rows]
+    numbers = [at for at, column in enumerate(zip(*cells, strict=True)) if all(c[:1].isdigit() for c in column if c)]
+    first, *lines = aligned([heads, *cells], right=numbers)
+    return "\n".join([paint(first, "bold"), *lines])
 
 
 def write_csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
