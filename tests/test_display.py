@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -118,6 +119,21 @@ def test_bars_are_as_long_as_shares() -> None:
     assert [part.split("%")[0] for part in html.split('style="width:')[1:]] == ["100.0", "50.0", "0.5", "100.0"]
     assert [shown in html for shown in (">100.0%<", ">50.0%<", ">0.0%<")] == [True] * 3
     assert html.count(display.BLUE) == 1
+
+
+def test_a_line_without_a_share_is_text() -> None:
+    rows = [Bar("(none reaches 50%)", None, is_none=True), Bar("cat", 0.25)]
+    for html in (display.bars(rows), display.grid([Card(None, "", rows)])):
+        assert "<i>(none reaches 50%)</i>" in html
+        assert html.count("%</td>") + html.count("%</span>") == html.count("background:rgba(128,128,128,.18)") == 1
+
+
+def test_a_name_is_cut_off_at_its_end_in_the_direction_in_which_it_is_written() -> None:
+    rows = [Bar("قطة", 0.5), Bar("cat", 0.5)]
+    for html in (display.bars(rows), display.grid([Card(None, "", rows)]), display.words(["قطة", "cat"])):
+        for name in ("قطة", "cat"):
+            # The direction is that of the text in the element itself: a <bdi> in it would not be looked into.
+            assert re.search(rf'<(td|span) dir="auto" style="[^"]*text-overflow:ellipsis[^"]*"[^>]*>{name}</\1>', html)
 
 
 def test_what_is_left_out_is_counted() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import zeroshot
 from tests.colours import COLOURS, ColourEncoder, write_tree
 from zeroshot import build_head, evaluate
 from zeroshot.evaluation import Evaluation
+from zeroshot.metrics import Estimate
 from zeroshot.prompts import PromptSet
 
 
@@ -163,6 +165,9 @@ def test_a_notebook_and_a_terminal(found: Evaluation, monkeypatch: pytest.Monkey
     reader = Reader()
     reader.feed(found._repr_html_())
     assert reader.open == []
+    small = replace(found, metrics=found.metrics | {"expected_calibration_error": Estimate(0.046, 0.01, 0.095)})
+    cells = r"<td[^>]*>expected calibration error</td><td[^>]*>4\.6%</td><td[^>]*>\[1\.0, 9\.5\]</td>"
+    assert re.search(cells, small._repr_html_())
 
 
 def test_pictures_of_archives_and_tables_are_shown_too(encoder: ColourEncoder, tmp_path: Path) -> None:

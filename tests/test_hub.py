@@ -888,3 +888,32 @@ def test_progress_is_shown_on_a_terminal(hub: Hub) -> None:
     hub.add("owner/tiny", LARGE)
     _, shown = finish_on_terminal({"HF_ENDPOINT": hub.url})
     assert b"open_clip_model.safetensors: 100%" in shown  # and not in a pipe: `finish` sees to that
+
+
+@pytest.mark.extra  # starts a kernel
+def test_a_notebook_shows_progress_and_no_warning(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient")
+    import nbformat
+
+    shown: list[Any] = []
+
+    class Client(nbclient.NotebookClient):  # type: ignore[misc, name-defined]
+        def process_message(self, message: Any, *rest: Any) -> Any:
+            content = message["content"]
+            shown.extend([content["data"].get("text/html")] if "data" in content else [content.get("text")])
+            return super().process_message(message, *rest)
+
+    hub.add("owner/tiny", LARGE)
+    hub.hold = threading.Event()
+    threading.Thread(target=lambda: hub.holding.wait(60) and (time.sleep(1.5), hub.hold.set())).start()
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    code = f"from zeroshot.registry import locate\nlocate({NAME!r}).path.stat().st_size"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    Client(notebook, timeout=60).execute()
+    bar, result = notebook.cells[0].outputs  # and nothing on standard error
+    assert result.data["text/plain"] == str(len(LARGE["open_clip_model.safetensors"]))
+    assert bar.data == {"text/plain": "", "text/html": ""}
+    assert any("open_clip_model.safetensors: 1.05M/1.05M [" in (html or "") for html in shown)

@@ -23,7 +23,7 @@ from test_display import HOSTILE, Reader
 import zeroshot
 from zeroshot import Classifier, Prediction
 from zeroshot.errors import ImageNotFoundError, MissingExtraError, OptionError
-from zeroshot.figures import shorten
+from zeroshot.figures import save_figure, shorten
 from zeroshot.pictures import hold
 from zeroshot.prediction import NONE, Outcome, Predictions
 
@@ -104,7 +104,7 @@ def test_copies_and_pickles() -> None:
 
 def test_the_picture_stands_beside_the_bars() -> None:
     page = prediction([0.75, 0.25], ["cat", "dog"], CAT)._repr_html_()
-    assert page.index("<img ") < page.index("cat</bdi>") < page.index("75.0%") < page.index("25.0%")
+    assert page.index("<img ") < page.index("cat</td>") < page.index("75.0%") < page.index("25.0%")
     assert 'src="data:image/jpeg;base64,' in page
     assert len(page) < 60_000
     assert "<img " not in prediction([0.75, 0.25], image="gone.jpg")._repr_html_()
@@ -127,7 +127,7 @@ def test_any_labels(names: list[str], threshold: float, multi_label: bool) -> No
     for shown in (one, Predictions([one, one])):
         page = Reader(shown._repr_html_())
         assert page.text.count("90.0%") == (1 if shown is one else 2)
-        assert (NONE in page.text) == (one.label is None or NONE in names)
+        assert (f"(none reaches {100 * threshold:.6g}%)" in page.text) == (one.label is None)
         json.loads(json.dumps(shown.to_dict()))
 
 
@@ -137,6 +137,20 @@ def test_no_label_above_the_threshold() -> None:
     assert page.index(NONE) < page.index("62.5%") < page.index("cat")
     assert zeroshot.display.BLUE not in page  # nothing stands out
     assert NONE in Predictions([nothing])._repr_html_()
+
+
+def test_below_the_threshold_the_best_one_and_its_probability_stay_to_be_seen() -> None:
+    unsure = prediction([0.4, 0.35], ["cat", "dog"], threshold=0.5, background=0.25)
+    assert unsure.label is None
+    assert str(unsure).split("\n")[:2] == ["(none reaches 50%)", "cat   40.0%  ████████"]
+    assert repr(unsure) == "Prediction(None; cat 40.0%, dog 35.0%)"
+    for shown in (unsure, Predictions([unsure])):
+        page = shown._repr_html_()
+        assert page.index("(none reaches 50%)") < page.index("cat") < page.index("40.0%") < page.index("35.0%")
+        assert NONE not in page  # what was found for "none of these", 25%, is less than for cats
+        assert "25.0%" not in page
+        assert zeroshot.display.BLUE not in page
+    assert "(none reaches 99.95%)" in str(prediction([0.5, 0.5], threshold=0.9995))
 
 
 def test_several_labels_that_are_right_all_stand_out() -> None:
@@ -212,9 +226,14 @@ def test_one_prediction_is_drawn() -> None:
     assert len(picture.images) == 1
     assert [label.get_text() for label in bars.get_yticklabels()] == ["cat", "$5 or $10_{x}"]
     assert texts(bars) == ["75.0%", "25.0%"]
-    assert [bar.get_width() for bar in bars.patches] == [1, 1, 0.75, 0.25]
+    assert [bar.get_width() for bar in bars.patches] == [1, 0.75, 1, 0.25]
     assert drawn(figure)
     assert texts(prediction([1.0], image="gone.jpg").plot().axes[0]) == ["no picture"]
+    unsure = prediction([0.75, 0.25], threshold=0.9)
+    assert texts(unsure.plot().axes[1]) == ["75.0%", "25.0%"]
+    assert unsure.plot().axes[1].get_yticklabels()[0].get_text() == "(none reaches 90%)"
+    assert texts(Predictions([unsure] * 2).plot().axes[1])[:3] == ["(none reaches 90%)", "label0", "75.0%"]
+    assert [prediction([0.05] * n, image=CAT, top_k=n).plot().axes[0].get_anchor() for n in (12, 13)] == ["C", "N"]
     assert len(prediction([0.5] * 9).plot(top_k=7).axes[1].texts) == 7
 
 
@@ -237,6 +256,17 @@ def test_several_are_drawn_in_a_grid() -> None:
     assert drawn(figure)
     assert len(some(30).plot(limit=3).axes) == 6
     assert texts(Predictions([prediction([0.1], background=0.9)] * 2).plot().axes[1])[:2] == [NONE, "90.0%"]
+
+
+def test_letters_that_no_font_has_are_told_in_one_warning(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figure = prediction([0.75, 0.25], ["\U00012000\U00012001 cat", "\U00012001"]).plot()  # cuneiform
+    with pytest.warns(UserWarning, match="no font .* letters \U00012000\U00012001: ") as caught:
+        assert drawn(figure)
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="no font") as caught:
+        save_figure(figure, tmp_path / "cuneiform.png")
+    assert len(caught) == 1
 
 
 def test_figures_leave_pyplot_alone() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zeroshot import progress
-from zeroshot.progress import can_be_seen, is_notebook, progress_bar
+from zeroshot.progress import can_be_seen, download_bar, is_notebook, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -93,8 +93,7 @@ def test_in_a_notebook_it_is_html_and_vanishes(notebook: Notebook, capsys: pytes
     assert len(shown) == 10
     assert "width:10.0%" in shown[0]
     assert "width:100.0%" in shown[-1]
-    assert "&lt;prompts&gt;" in shown[-1]
-    assert "10/10" in shown[-1]
+    assert "&lt;prompts&gt;: 10/10 [" in shown[-1]
     assert capsys.readouterr() == ("", "")
 
 
@@ -130,3 +129,33 @@ def test_ipython_in_a_terminal_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delitem(sys.modules, "IPython")
     assert not is_notebook()
     assert "IPython" not in sys.modules
+
+
+# -------------------------------------------------------------------------------------------------------- downloads
+
+
+def test_huggingface_hub_shows_its_downloads_in_a_notebook_by_our_bar(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+    def download(*, tqdm_class: Any = None) -> None:
+        with tqdm_class(unit="B", unit_scale=True, total=2000, initial=500, desc="model.safetensors") as bar:
+            bar.last_print_t = 0
+            bar.update(1000)
+
+    options = download_bar(download)
+    download(**options)
+    assert "width:75.0%" in notebook.shown[0]
+    assert "model.safetensors: 1.50k/2.00k [" in notebook.shown[0]
+    assert notebook.shown[-1] == ""
+    disable_progress_bars()
+    assert download_bar(download) == {}
+    enable_progress_bars()
+    assert download_bar(download) == options
+
+    def of_older_releases() -> None: ...
+
+    assert download_bar(of_older_releases) == {}
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert download_bar(download) == {}  # on terminals the library's own bar is right

@@ -179,7 +179,7 @@ class Classifier:
         return self.head.labels
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first overload wins
+    def __call__(  # type: ignore[overload-overlap]  # a file is an iterator of bytes too: the first overload wins
         self, images: ImageLike, *, top_k: int = ..., threshold: float = ..., batch_size: int = ...
     ) -> Prediction: ...
     @overload

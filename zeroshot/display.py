@@ -19,7 +19,8 @@ _LINE = "rgba(128,128,128,.35)"
 _TABLE = "border-collapse:collapse;border:0;margin:0;font-size:13px"
 _ROW = "background:none;border:0"
 _CELL = "border:0;padding:1px 0;vertical-align:middle;text-align:left"
-_CUT = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
+# With dir="auto" beside it, so that a name is cut off at its end: in Arabic and Hebrew that is on the left.
+_CUT = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap;text-align:left"
 _NUMBER = "font-variant-numeric:tabular-nums;white-space:nowrap"
 _SOFT = "opacity:.72"
 _HEIGHT, _BREADTH = 180, 280  # of a picture beside its bars, at most, in pixels
@@ -34,10 +35,13 @@ class Html(str):
 
 
 class Bar(NamedTuple):
-    """A line of a bar chart: its name, a share in [0, 1], whether it stands out, and whether it names no class."""
+    """A line of a bar chart: its name, a share in [0, 1], whether it stands out, and whether it names no class.
+
+    Without a share it is a line of text.
+    """
 
     name: str
-    share: float
+    share: float | None
     is_chosen: bool = False
     is_none: bool = False
 
@@ -114,7 +118,7 @@ def words(names: Sequence[str], *, shown: int = 24) -> Html:
     style = f"display:inline-block;max-width:260px;{_CUT};vertical-align:bottom;margin:1px 4px 1px 0;padding:0 7px;"
     style += f"border:1px solid {_LINE};border-radius:9px"
     parts = [
-        f'<span style="{style}" title="{escape(name)}"><bdi>{escape(name)}</bdi></span> ' for name in names[:shown]
+        f'<span dir="auto" style="{style}" title="{escape(name)}">{escape(name)}</span> ' for name in names[:shown]
     ]
     more = len(names) - shown
     return Html("".join(parts) + (f'<span style="{_SOFT}">and {more:,} more</span>' if more > 0 else ""))
@@ -137,13 +141,16 @@ def bars(rows: Iterable[Bar], *, width: int = 200) -> Html:
     """Return a bar chart: names, bars of at most `width` pixels, and the shares in per cent."""
     parts = []
     for name, share, is_chosen, is_none in rows:
-        inner = f"<i>{escape(name)}</i>" if is_none else f"<bdi>{escape(name)}</bdi>"
+        inner = f"<i>{escape(name)}</i>" if is_none else escape(name)
+        if share is None:
+            parts.append(f'<tr style="{_ROW}"><td colspan="3" style="{_CELL}">{inner}</td></tr>')
+            continue
         colour = BLUE if is_chosen else _GREY
         weight = "font-weight:600" if is_chosen else "font-weight:400"
         length = min(max(100 * share, 0.5), 100)
         parts.append(
-            f'<tr style="{_ROW}"><td style="{_CELL};{weight};max-width:240px;{_CUT}" title="{escape(name)}">'
-            f"{inner}</td>"
+            f'<tr style="{_ROW}"><td dir="auto" style="{_CELL};{weight};max-width:240px;{_CUT}" '
+            f'title="{escape(name)}">{inner}</td>'
             f'<td style="{_CELL};padding-left:10px;width:{width}px"><div style="background:{_TRACK};border-radius:3px">'
             f'<div style="width:{length:.1f}%;height:11px;border-radius:3px;background:{colour}"></div></div></td>'
             f'<td style="{_CELL};{weight};padding-left:10px;text-align:right;{_NUMBER}">{share:.1%}</td></tr>'
@@ -153,15 +160,15 @@ def bars(rows: Iterable[Bar], *, width: int = 200) -> Html:
 
 def picture(jpeg: bytes, name: str) -> Html:
     """Return a JPEG as an image."""
-    style = f"max-width:min(100%,{_BREADTH}px);max-height:{_HEIGHT}px;margin:0;border-radius:6px;display:block"
+    style = f"max-width:{_BREADTH}px;max-height:{_HEIGHT}px;margin:0;border-radius:6px;display:block"
     return Html(f'<img src="{_data(jpeg)}" alt="{escape(name)}" title="{escape(name)}" style="{style}">')
 
 
 def beside(left: object, right: object) -> Html:
-    """Put two parts beside each other, or under each other where there is no room."""
+    """Put two parts beside each other, or under each other where there is no room; the left one stays at the top."""
     return Html(
-        f'<div style="display:flex;flex-wrap:wrap;gap:10px 22px;align-items:center"><div>{escape(left)}</div>'
-        f"<div>{escape(right)}</div></div>"
+        f'<div style="display:flex;flex-wrap:wrap;gap:10px 22px;align-items:flex-start"><div>{escape(left)}</div>'
+        f'<div style="align-self:center">{escape(right)}</div></div>'
     )
 
 
@@ -190,11 +197,15 @@ def _card(card: Card) -> str:
         top = f'<img src="{_data(card.jpeg)}" alt="{escape(card.name)}" style="{style}">'
     rows = []
     for name, share, is_chosen, is_none in card.rows:
-        inner = f"<i>{escape(name)}</i>" if is_none else f"<bdi>{escape(name)}</bdi>"
+        inner = f"<i>{escape(name)}</i>" if is_none else escape(name)
+        if share is None:
+            rows.append(f"<div>{inner}</div>")
+            continue
         colour = BLUE if is_chosen else _GREY
         rows.append(
             f'<div title="{escape(name)}" style="{"font-weight:600" if is_chosen else ""};display:flex;gap:8px">'
-            f'<span style="flex:1;min-width:0;{_CUT}">{inner}</span> <span style="{_NUMBER}">{share:.1%}</span></div>'
+            f'<span dir="auto" style="flex:1;min-width:0;{_CUT}">{inner}</span> '
+            f'<span style="{_NUMBER}">{share:.1%}</span></div>'
             f'<div style="background:{_TRACK};border-radius:2px;margin-bottom:3px"><div style="height:4px;'
             f'border-radius:2px;width:{min(max(100 * share, 1), 100):.1f}%;background:{colour}"></div></div>'
         )

@@ -257,7 +257,7 @@ class Evaluation:
         """The metrics with their intervals, confusions and what was not measured, for notebooks."""
         first = self.metrics[self.metric]
         names = [self.metric, *(name for name in self.metrics if name != self.metric)]
-        rows = [(METRICS[name], _percent(self.metrics[name]).split("  ")) for name in names]
+        rows = [(METRICS[name], _percent(self.metrics[name]).strip().split("  ")) for name in names]
         pairs = [] if self.ranked is None else self.most_confused(5)
         notes = [*self.notes]
         notes += [f"failed: {one.message}" for one in self.failed[:EXAMPLES]]
@@ -272,7 +272,7 @@ class Evaluation:
             display.title(f"{METRICS[self.metric]} {_percent(first).strip()}", self._about()),
             display.table(
                 ["metric", "value", "interval"],
-                [(name, value.strip(), "".join(interval)) for name, (value, *interval) in rows],
+                [(name, value, "".join(interval)) for name, (value, *interval) in rows],
                 numbers=(1, 2),
             ),
             display.table(["shows", "taken for", "images"], confused, numbers=(2,)) if confused else "",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from zeroshot.errors import MissingExtraError, OptionError
 
 _GREY, _TRACK = "#9a9a9a", "#ececec"
 _PIXELS_PER_INCH = 100  # of a figure in a notebook; twice as many would be fine, and four times as large
+_ROWS_BESIDE_A_PICTURE = 12  # of more it would stand in the middle, far from the first ones
 # Fonts that have what matplotlib's own lacks, in the order in which they are asked; those that are installed.
 _MORE_FONTS = (
     "Noto Sans CJK SC",
@@ -67,8 +70,28 @@ def new_figure(width: float, height: float) -> Any:
 
 def _as_png(figure: Any) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_PIXELS_PER_INCH)
+    _write(figure, file, format="png", dpi=_PIXELS_PER_INCH)
     return file.getvalue()
+
+
+def _write(figure: Any, file: Any, **options: Any) -> None:
+    """Write a figure; letters that no font has are told in one warning, not in one each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(file, **options)
+    missing = []
+    for one in caught:
+        if match := re.match(r"Glyph (\d+) ", str(one.message)):
+            missing.append(chr(int(match[1])))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if missing:
+        letters = "".join(dict.fromkeys(missing))
+        warnings.warn(
+            f"no font that matplotlib finds has the letters {shorten(letters, 40)}: they are drawn as boxes. Install "
+            "one that has, such as Noto Sans CJK, or name it in matplotlib.rcParams['font.family']",
+            stacklevel=2,
+        )
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
@@ -88,7 +111,7 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
         raise OptionError(f"the figure's name is {str(target)!r}; expected a suffix such as .png, .svg or .pdf")
     # Without a date the same figure has the same bytes.
     metadata = {"Date": None} if suffix == "svg" else {"CreationDate": None} if suffix == "pdf" else None
-    write_atomically(target, lambda temporary: figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata))
+    write_atomically(target, lambda temporary: _write(figure, temporary, format=suffix, dpi=150, metadata=metadata))
 
 
 def plot_panels(panels: Sequence[Panel], *, columns: int = 1) -> Any:
@@ -124,6 +147,7 @@ def plot_panels(panels: Sequence[Panel], *, columns: int = 1) -> Any:
         else:
             above.imshow(np.asarray(Image.open(io.BytesIO(panel.jpeg))))
         if len(panels) == 1:
+            above.set_anchor("C" if len(panel.rows) <= _ROWS_BESIDE_A_PICTURE else "N")
             _draw_bars(below, panel.rows)
         else:
             _draw_narrow_bars(below, panel.rows)
@@ -134,12 +158,11 @@ def plot_panels(panels: Sequence[Panel], *, columns: int = 1) -> Any:
 def _draw_bars(axes: Any, rows: Sequence[Bar]) -> None:
     """Draw names, bars and shares on a line each, the first one at the top."""
     places = np.arange(len(rows))
-    axes.barh(places, 1, height=0.62, color=_TRACK)
-    axes.barh(
-        places, [row.share for row in rows], height=0.62, color=[BLUE if row.is_chosen else _GREY for row in rows]
-    )
     for place, row in zip(places, rows, strict=True):
-        axes.text(1.03, place, f"{row.share:.1%}", va="center", **_weight(row))
+        if row.share is not None:
+            axes.barh(place, 1, height=0.62, color=_TRACK)
+            axes.barh(place, row.share, height=0.62, color=BLUE if row.is_chosen else _GREY)
+            axes.text(1.03, place, f"{row.share:.1%}", va="center", **_weight(row))
     axes.set_yticks(places, [shorten(row.name, 30) for row in rows], **_text())
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), xticks=[])
     axes.tick_params(length=0)
@@ -149,13 +172,12 @@ def _draw_bars(axes: Any, rows: Sequence[Bar]) -> None:
 def _draw_narrow_bars(axes: Any, rows: Sequence[Bar]) -> None:
     """Draw names and shares above the bars, for where there is little room."""
     places = 2 * np.arange(len(rows))
-    axes.barh(places + 0.8, 1, height=0.32, color=_TRACK)
-    axes.barh(
-        places + 0.8, [row.share for row in rows], height=0.32, color=[BLUE if row.is_chosen else _GREY for row in rows]
-    )
     for place, row in zip(places, rows, strict=True):
         axes.text(0, place, shorten(row.name, 22), va="center", fontsize=8, **_weight(row), **_text())
-        axes.text(1, place, f"{row.share:.1%}", va="center", ha="right", fontsize=8, **_weight(row))
+        if row.share is not None:
+            axes.barh(place + 0.8, 1, height=0.32, color=_TRACK)
+            axes.barh(place + 0.8, row.share, height=0.32, color=BLUE if row.is_chosen else _GREY)
+            axes.text(1, place, f"{row.share:.1%}", va="center", ha="right", fontsize=8, **_weight(row))
     axes.set(xlim=(0, 1), ylim=(2 * len(rows) - 0.4, -0.6))
     axes.axis("off")
 

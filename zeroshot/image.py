@@ -12,11 +12,11 @@ import io
 import math
 import os
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Reversible, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import IO, Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,21 @@ from zeroshot.errors import (
 )
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
-# Several images, for type checkers: lists, sets, views, generators, …; not `Iterable`, since arrays are iterable too
-# and would be both. An array is one image to them; one of four axes, which is a collection, is written ``list(array)``.
-Images: TypeAlias = "Reversible[ImageLike] | Iterator[ImageLike] | Set[ImageLike]"
+
+
+class ImageCollection(Protocol):
+    """Lists, tuples, views, …, for type checkers; neither arrays, which have no `__reversed__`, nor `str` and `bytes`.
+
+    Those two find only their own kind in themselves. Were they collections too, a ``str | list[str]`` would be one.
+    """
+
+    def __contains__(self, value: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[ImageLike]: ...
+    def __reversed__(self) -> Iterator[ImageLike]: ...
+
+
+# Several images. An array is one image to type checkers; one of four axes, which is a collection, is ``list(array)``.
+Images: TypeAlias = "ImageCollection | Iterator[ImageLike] | Set[ImageLike]"
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear"]
 

@@ -61,9 +61,8 @@ class Bin(NamedTuple):
 
     Examples
     --------
-    >>> half = rank_classes([[0.75, 0.25], [0.75, 0.25]], [0, 1]).reliability(bins=2)[0]
-    >>> half.images, half.confidence, half.accuracy
-    (2, 0.75, 0.5)
+    >>> rank_classes([[0.75, 0.25], [0.75, 0.25]], [0, 1]).reliability(bins=2)
+    [Bin(low=0.5, high=1.0, images=2, confidence=0.75, accuracy=0.5)]
     """
 
     low: float
@@ -167,7 +166,7 @@ class Ranked:
         right = np.bincount(index, weights=correct, minlength=bins)
         return [
             Bin(i / bins, (i + 1) / bins, int(images[i]), float(sums[i] / images[i]), float(right[i] / images[i]))
-            for i in np.flatnonzero(images)
+            for i in np.flatnonzero(images).tolist()
         ]
 
     def expected_calibration_error(self, bins: int = 15) -> float:
@@ -337,11 +336,11 @@ def estimate(statistic: Callable[..., float], *arrays: Any, **options: Any) -> E
 
     Examples
     --------
-    >>> float(estimate(np.mean, [1, 1, 1, 0] * 25).value)
-    0.75
+    >>> estimate(np.mean, [1.0, 1.0])
+    Estimate(value=1.0, low=1.0, high=1.0)
     """
     interval = bootstrap_interval(statistic, *arrays, **options)
-    return Estimate(statistic(*(np.asarray(array) for array in arrays)), *interval)
+    return Estimate(float(statistic(*(np.asarray(array) for array in arrays))), *interval)
 
 
 def bootstrap_interval(

@@ -173,9 +173,9 @@ class Prediction:
         room = max(shutil.get_terminal_size((80, 24)).columns - 32, 10)
         rows = self._bars(self.top_k)
         names = [row.name if len(row.name) <= room else row.name[: room - 1] + "…" for row in rows]
-        width = max(map(len, names))
+        width = max(len(name) for name, row in zip(names, rows, strict=True) if row.share is not None)
         return "\n".join(
-            f"{name:<{width}}  {row.share:>6.1%}  {_bar(row.share, 20)}".rstrip()
+            name if row.share is None else f"{name:<{width}}  {row.share:>6.1%}  {_bar(row.share, 20)}".rstrip()
             for name, row in zip(names, rows, strict=True)
         )
 
@@ -215,11 +215,13 @@ class Prediction:
         return plot_panels([self._panel(self._top_k(top_k))])
 
     def _bars(self, top_k: int) -> list[display.Bar]:
-        """Lines of a bar chart; what is not one of the labels comes first if it is the answer."""
+        """Lines of a bar chart; where there is no label, the first one says why."""
         chosen = {match.index for match in self.above()} if self.multi_label else {self.index}
         rows = [display.Bar(match.label, match.score, match.index in chosen) for match in self.top(top_k)]
-        if self.label is None:
+        if self.background > self.score:
             rows.insert(0, display.Bar(NONE, self.background, is_none=True))
+        elif self.index is None:
+            rows.insert(0, display.Bar(f"(none reaches {100 * self.threshold:.6g}%)", None, is_none=True))
         return rows
 
     def _panel(self, top_k: int) -> Panel:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import html
 import importlib
+import inspect
 import sys
+import warnings
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -82,6 +85,7 @@ class _NotebookBar(tqdm):  # type: ignore[type-arg]  # its type is generic in th
         numbers = dict(self.format_dict)
         if not self.total:
             return f'<div style="{_LINE}">{html.escape(self.format_meter(**numbers))}</div>'
+        numbers["prefix"] = f"{self.desc}: " if self.desc else ""
         numbers["bar_format"] = "{desc}{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
         bar = "display:inline-block;width:220px;height:9px;border-radius:4px;background:rgba(128,128,128,.18)"
         inner = f"width:{min(self.n / self.total, 1):.1%};height:9px;border-radius:4px;background:{BLUE}"
@@ -122,6 +126,41 @@ def progress_bar(
     if can_be_seen(show):
         return _Shown(tqdm, options)
     return Progress()  # tqdm would start a thread even for a bar that is not shown
+
+
+class _DownloadBar(_NotebookBar):
+    """A bar as huggingface_hub makes it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"delay": _NOTEBOOK_DELAY_SECONDS})
+
+
+def download_bar(download: Callable[..., Any]) -> dict[str, Any]:
+    """Return what to hand to a function of huggingface_hub beside its arguments, so that a notebook shows its bar.
+
+    The library's own bar never appears in one. On terminals it is right, and everywhere it is for the library to say
+    whether bars are wanted. Releases before 1.2 take no other bar; with those there is none.
+
+    Examples
+    --------
+    >>> from huggingface_hub import hf_hub_download
+    >>> download_bar(hf_hub_download)  # this is no notebook
+    {}
+    """
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+
+    takes_one = "tqdm_class" in inspect.signature(download).parameters
+    return {"tqdm_class": _DownloadBar} if takes_one and is_notebook() and not are_progress_bars_disabled() else {}
+
+
+def import_tqdm_quietly() -> None:
+    """Import the part of tqdm that huggingface_hub uses, before it does.
+
+    In a notebook without ipywidgets it warns that its bars need them, which is true and of no use: ours do not.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        importlib.import_module("tqdm.auto")
 
 
 def can_be_seen(show: bool = True) -> bool:

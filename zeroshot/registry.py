@@ -480,6 +480,9 @@ def _fetch_tokenizer(repositories: Sequence[str], snapshot: _Snapshot, look: _Lo
 
 def _cached(repository: str, revision: str | None) -> _Snapshot:
     """Return what the hub's cache has; the hub is not asked."""
+    from zeroshot.progress import import_tqdm_quietly  # not before it is needed: tables of models need no tqdm
+
+    import_tqdm_quietly()
     from huggingface_hub import snapshot_download
 
     try:
@@ -494,6 +497,8 @@ def _published(name: str, repository: str, revision: str | None) -> _Snapshot:
     """Return what the hub has; it is asked once, and again for each file that is not cached."""
     from huggingface_hub import HfApi
 
+    from zeroshot.progress import download_bar
+
     api, commit = HfApi(library_name="zeroshot"), revision
     with _explained(name, repository, revision):
         listing = api.model_info(repository, revision=revision, timeout=_PATIENCE_SECONDS)
@@ -501,7 +506,8 @@ def _published(name: str, repository: str, revision: str | None) -> _Snapshot:
     def fetch(file: str) -> Path:
         nonlocal commit
         with _explained(name, repository, revision):
-            path = Path(api.hf_hub_download(repository, file, revision=commit))
+            options = download_bar(api.hf_hub_download)
+            path = Path(api.hf_hub_download(repository, file, revision=commit, **options))
             _verify(path)
         commit = path.parent.name  # of the first file: the others are taken from the same one, whatever is pushed now
         return path

@@ -47,6 +47,22 @@ def many_images(photo: Image.Image, pixels: npt.NDArray[np.uint8]) -> None:
     assert_type(zeroshot.classify([], LABELS), Predictions)
 
 
+def one_or_many(
+    paths: str | list[str],
+    lazily: Path | Iterator[Path],
+    photos: Image.Image | tuple[Image.Image, ...],
+    files: bytes | dict[str, bytes],
+    pixels: npt.NDArray[np.uint8] | list[npt.NDArray[np.uint8]],
+) -> None:
+    assert_type(zeroshot.classify(paths, LABELS), Prediction | Predictions)
+    clf = Classifier(LABELS)
+    assert_type(clf(paths, top_k=3), Prediction | Predictions)
+    assert_type(clf(lazily), Prediction | Predictions)
+    assert_type(clf(photos), Prediction | Predictions)
+    assert_type(clf(pixels), Prediction | Predictions)
+    assert_type(clf(files if isinstance(files, bytes) else files.values()), Prediction | Predictions)
+
+
 def classifiers(photo: Image.Image) -> None:
     clf = Classifier(LABELS, model=Path("folder"), prompts=["a {}."], device=torch.device("cpu"), dtype=torch.float16)
     assert_type(clf("cat.jpg"), Prediction)
