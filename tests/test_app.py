@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 
 import pytest
 
 from zeroshot import app
 from zeroshot.cli import main
-from zeroshot.errors import MissingExtraError
+from zeroshot.errors import MissingExtraError, OptionError
 
 
 def test_without_gradio_the_error_names_the_extra(
@@ -58,3 +59,21 @@ def test_what_needs_a_loop_gets_one_that_is_closed() -> None:
         return app._in_a_loop(asyncio.get_running_loop) is asyncio.get_running_loop()
 
     assert asyncio.run(notebook())
+
+
+def test_ports_that_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((app.LOOPBACK, 0)) as server:
+        taken = server.getsockname()[1]
+        with pytest.raises(OptionError, match=f"port {taken} of 127.0.0.1 is taken; name another one with --port"):
+            app._free_port(app.LOOPBACK, taken)
+        monkeypatch.setattr(app, "_FIRST_PORT", taken)
+        assert app._free_port("localhost", None) in range(taken + 1, taken + 100)
+        monkeypatch.setattr(app, "_PORTS", 1)
+        with pytest.raises(OptionError, match=f"each port from {taken} to {taken} of 0.0.0.0 is taken"):
+            app._free_port("0.0.0.0", None)
+    assert app._free_port(app.LOOPBACK, taken) == taken
+    with pytest.raises(OptionError, match="port is 70000; expected one from 1 to 65535"):
+        app._free_port(app.LOOPBACK, 70000)
+    # An address for documentation (RFC 5737), which is no machine's.
+    with pytest.raises(OptionError, match=f"nothing can listen on port {taken} of 192.0.2.1: .*; expected an address"):
+        app._free_port("192.0.2.1", taken)

@@ -44,8 +44,8 @@ SETTINGS = {
 }
 
 
-def ask(bench: Workbench, files: Sequence[str | Path], question: Question) -> Scores:
-    *_, last = bench.answer([str(file) for file in files], question)
+def ask(bench: Workbench, files: Sequence[str | Path], question: Question, why: dict[int, int] | None = None) -> Scores:
+    *_, last = bench.answer([str(file) for file in files], question, why)
     assert isinstance(last, Scores)
     return last
 
@@ -116,6 +116,77 @@ def test_several_labels_at_once(make_fake: Any, monkeypatch: pytest.MonkeyPatch)
     expected = 1 / (1 + np.exp(3 - fake.logit_scale * images @ weight.T))
     np.testing.assert_allclose(probabilities(scores), expected, rtol=1e-4)
     assert "multi_label=True" in scores.python
+
+
+# ----------------------------------------------------------------------------------------------------------- heat maps
+
+
+def small_photographs(folder: Path) -> list[Path]:
+    """Photographs that no thumbnail makes smaller: maps over them can be compared to the letter."""
+    paths = [folder / f"{name}.png" for name in ("cat", "coffee")]
+    for path in paths:
+        image = Image.open(IMAGES / f"{path.stem}.jpg")
+        image.thumbnail((300, 300))
+        image.save(path)
+    return paths
+
+
+def test_the_python_draws_the_same_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = small_photographs(tmp_path)
+    question = Question("cat\nspoon\ncup of coffee\nspoon", background="something else")
+    bench = Workbench(device="cpu")
+    scores = ask(bench, pictures, question, {0: 0, 1: 3})
+    assert [(place, found.label, found.index) for place, found in scores.maps.items()] == [
+        (0, "cat", 0),
+        (1, "spoon", 3),
+    ]
+    monkeypatch.chdir(tmp_path)
+    exec(scores.python, {})  # the second spoon is called by its position
+    for place, name in enumerate(("cat", "coffee")):
+        drawn = Image.open(tmp_path / f"{name}.why.png")
+        assert workbench._jpeg(drawn) == scores.maps[place].jpeg
+    other = ask(bench, pictures, question, {0: 2})
+    assert other.maps[0].jpeg != scores.maps[0].jpeg  # so that comparison sees another label
+    assert "Zhou" in other.maps[0].citation
+    assert "explain" not in ask(bench, pictures, question).python
+
+
+def test_a_map_costs_nothing_until_it_is_asked_for_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    original = workbench.Classifier.explain
+
+    def explain(classifier: Any, image: Any, label: Any) -> Any:
+        asked.append(label)
+        return original(classifier, image, label)
+
+    monkeypatch.setattr(workbench.Classifier, "explain", explain)
+    bench, pictures, question = Workbench(device="cpu"), small_photographs(tmp_path), Question("cat\nspoon")
+    ask(bench, pictures, question)
+    assert asked == []
+    steps = [
+        step.text for step in bench.answer(list(map(str, pictures)), question, {1: 1}) if isinstance(step, Progress)
+    ]
+    assert steps == ["Looking for what speaks for 'spoon' in coffee.png …"]
+    ask(bench, pictures, question, {1: 1})
+    assert asked == [1]
+    ask(bench, pictures, Question("cat\nspoon\ntree"), {1: 1})  # against other labels it is another map
+    assert asked == [1, 1]
+
+
+def test_maps_that_there_are_not(tmp_path: Path, make_fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    [cat, coffee], broken = small_photographs(tmp_path), tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    bench = Workbench(device="cpu")
+    # A broken picture, and what a page asks for that was drawn before the fields changed.
+    assert ask(bench, [broken, cat], Question("cat\ndog"), {0: 0, 1: 2, 2: 0, -1: 0}).maps == {}
+    alone = ask(bench, [cat, coffee], Question("cat"), {0: 0})
+    assert "'cat' is the only label" in str(alone.maps[0].error)
+    assert "explain" not in alone.python
+    assert ask(bench, [cat], Question("cat", background="dog"), {0: 0}).maps[0].error is None
+    monkeypatch.setattr(workbench, "as_encoder", lambda model, device: make_fake())
+    strange = ask(Workbench(), [cat], Question("cat\ndog"), {0: 0})
+    assert "expected one of zeroshot.load" in str(strange.maps[0].error)
+    assert strange.outcomes[0].prediction is not None
 
 
 # -------------------------------------------------------------------------------------------------------- once, bounded

@@ -9,20 +9,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import html
 import importlib
 import ipaddress
 import os
+import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from zeroshot.errors import MissingExtraError, OptionError, ZeroShotError
-from zeroshot.prediction import DEFAULT_TOP_K, NONE, Outcome
+from zeroshot.explain import colour
+from zeroshot.prediction import DEFAULT_TOP_K, NONE, Match, Outcome
 from zeroshot.prompts import available_prompts
 from zeroshot.registry import MINI, available_models
 from zeroshot.workbench import (
     DEFAULT_PROMPTS,
+    HeatMap,
     Limits,
     Picture,
     Progress,
@@ -51,7 +57,19 @@ _STYLE = """
 .zs-card img { width: 100%; height: 180px; object-fit: contain; background: rgb(128 128 128 / .14); display: block; }
 .zs-card figcaption { padding: 10px 12px 12px; font-size: 14px; line-height: 1.4; }
 .zs-name { color: var(--body-text-color-subdued); font-size: 12.5px; overflow-wrap: anywhere; }
-.zs-label { font-size: 17px; font-weight: 650; margin: 2px 0 8px; overflow-wrap: anywhere; }
+.zs-head { display: flex; gap: 10px; justify-content: space-between; align-items: flex-start; margin: 2px 0 8px; }
+.zs-label { font-size: 17px; font-weight: 650; overflow-wrap: anywhere; min-width: 0; }
+.zs-card button { font: inherit; cursor: pointer; border: 1px solid var(--zs-line); color: inherit; }
+.zs-card .zs-why { flex: none; padding: 1px 12px; border-radius: 12px; color: var(--button-secondary-text-color);
+  background: var(--button-secondary-background-fill); }
+.zs-card .zs-pick { text-align: left; overflow-wrap: anywhere; padding: 0 7px; margin: 0 0 3px -8px; border-radius: 6px;
+  background: none; justify-self: start; max-width: 100%; }
+.zs-card button:hover, .zs-card .zs-pick[aria-pressed=true] { border-color: var(--zs-bar); }
+.zs-card .zs-pick[aria-pressed=true] { box-shadow: inset 0 0 0 1px var(--zs-bar); }
+.zs-card button:focus-visible { outline: 2px solid var(--zs-bar); outline-offset: 2px; }
+.zs-map { margin-bottom: 8px; font-size: 12.5px; overflow-wrap: anywhere; }
+.zs-map i { display: inline-block; width: 72px; height: 9px; border-radius: 2px; margin: 0 5px;
+  background: linear-gradient(to right, COLOURS); }
 .zs-row { display: grid; grid-template-columns: 1fr auto; column-gap: 10px; margin-top: 6px; }
 .zs-row span { overflow-wrap: anywhere; } .zs-row b { font-weight: 500; font-variant-numeric: tabular-nums; }
 .zs-track { grid-column: 1 / -1; height: 7px; border-radius: 4px; background: rgb(128 128 128 / .2); }
@@ -62,8 +80,8 @@ _STYLE = """
 .zs-table { display: inline-block; padding: 8px 16px; border-radius: 8px; font-size: 14px; text-decoration: none;
   border: 1px solid var(--zs-line); background: var(--button-secondary-background-fill); margin: 0;
   color: var(--button-secondary-text-color) !important; }
-body:has(.zs-error, .zs-waiting) .zs-old { opacity: .45; }
-"""
+body:has(#status .zs-error, #status .zs-waiting) .zs-old { opacity: .45; }
+""".replace("COLOURS", ", ".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in colour(np.linspace(0, 1, 9))))
 # Files that are pasted, or dropped beside the field for them, go into it.
 _SCRIPT = """<script>
 (() => {
@@ -86,6 +104,21 @@ _SCRIPT = """<script>
   }, true);
 })();
 </script>"""
+# A press of a button on a card goes to the server; when the cards are drawn anew the keyboard stays where it was.
+_ON_CARDS = """
+let pressed = null;
+element.addEventListener("click", event => {
+  const button = event.target.closest("button[data-key]");
+  if (!button) return;
+  pressed = button.dataset.key;
+  trigger("click", {picture: Number(button.dataset.picture), label: Number(button.dataset.label)});
+});
+new MutationObserver(() => {
+  if (pressed === null || document.activeElement !== document.body) return;
+  const again = element.querySelector(`button[data-key="${pressed}"]`);
+  if (again) again.focus({preventScroll: true});
+}).observe(element, {childList: true, subtree: true});
+"""
 
 
 def build_app(
@@ -135,10 +168,15 @@ def build_app(
 def _build_page(gr: Any, bench: Workbench, model: str, prompts: str, labels: str) -> Any:
     first = shipped_set(prompts)
 
-    def score(files: list[str] | None, *fields: Any) -> Iterator[tuple[Any, ...]]:
+    def score(files: list[str] | None, *fields: Any, why: Mapping[int, int] | None = None) -> Iterator[tuple[Any, ...]]:
         waiting = gr.skip()
-        for status, results, table, python in answer(bench, files or [], Question(*fields)):
-            yield status, *(waiting if part is None else part for part in (results, table, python))
+        for status, results, table, python in answer(bench, files or [], Question(*fields), why):
+            yield why or {}, status, *(waiting if part is None else part for part in (results, table, python))
+
+    def explain(event: Any, explained: dict[int, int], *fields: Any) -> Iterator[tuple[Any, ...]]:
+        yield from score(*fields, why=toggle(explained, int(event.picture), int(event.label)))
+
+    explain.__annotations__["event"] = gr.EventData  # by which Gradio knows that it is to give one
 
     def choose_prompts(name: str) -> tuple[str, Any]:
         chosen = shipped_set(name)
@@ -208,7 +246,8 @@ def _build_page(gr: Any, bench: Workbench, model: str, prompts: str, labels: str
                     )
             with gr.Column(scale=3, min_width=300):
                 status = gr.HTML(_status(_EMPTY), elem_id="status")
-                results = gr.HTML("", elem_id="results")
+                explained = gr.State({})
+                results = gr.HTML("", elem_id="results", js_on_load=_ON_CARDS)
                 table = gr.HTML("", elem_id="table")
                 python = gr.Code(
                     "",
@@ -222,16 +261,19 @@ def _build_page(gr: Any, bench: Workbench, model: str, prompts: str, labels: str
                     buttons=["copy"],
                 )
         fields = [names, chosen_model, chosen_prompts, templates, background, threshold, multi_label]
+        shown = [explained, status, results, table, python]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         gr.on(
             [page.load, pictures.change, *(field.change for field in fields)],
             score,
             [pictures, *fields],
-            [status, results, table, python],
+            shown,
             trigger_mode="always_last",
             concurrency_limit=1,
             **private,
         )
+        asked = [explained, pictures, *fields]
+        results.click(explain, asked, shown, trigger_mode="multiple", concurrency_limit=1, **private)
         chosen_prompts.input(choose_prompts, chosen_prompts, [templates, classes], **private)
         classes.click(lambda name: write_labels(shipped_set(name)), chosen_prompts, names, **private)
     return page
@@ -270,9 +312,10 @@ def launch_app(
     Raises
     ------
     OptionError
-        If the port, or each of those that were tried, is taken.
+        If the port, or each of those that were tried, is taken, or the address is not of this machine.
     """
     gr = _import_gradio()
+    port = _free_port(host, port)
     middleware = []
     if host in (LOOPBACK, "localhost"):
         from starlette.middleware import Middleware
@@ -281,34 +324,30 @@ def launch_app(
         # A site whose name was made to point to this machine is another host, and sees nothing.
         middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])]
     with _environment_kept():
-        try:
-            _, address, _ = _in_a_loop(
-                lambda: page.launch(
-                    server_name=host,
-                    server_port=port,
-                    inbrowser=open_browser,
-                    prevent_thread_lock=True,
-                    quiet=True,
-                    # Nothing for other machines or programs, whatever GRADIO_… says in the environment.
-                    share=False,
-                    mcp_server=False,
-                    ssr_mode=False,
-                    pwa=False,
-                    enable_monitoring=False,
-                    run_history=False,
-                    footer_links=[],
-                    root_path="",
-                    strict_cors=True,
-                    max_file_size=(limits or Limits()).megabytes << 20,
-                    app_kwargs={"middleware": middleware},
-                    theme=_theme(gr),
-                    css=_STYLE,
-                    head=_SCRIPT,
-                )
+        _, address, _ = _in_a_loop(
+            lambda: page.launch(
+                server_name=host,
+                server_port=port,
+                inbrowser=open_browser,
+                prevent_thread_lock=True,
+                quiet=True,
+                # Nothing for other machines or programs, whatever GRADIO_… says in the environment.
+                share=False,
+                mcp_server=False,
+                ssr_mode=False,
+                pwa=False,
+                enable_monitoring=False,
+                run_history=False,
+                footer_links=[],
+                root_path="",
+                strict_cors=True,
+                max_file_size=(limits or Limits()).megabytes << 20,
+                app_kwargs={"middleware": middleware},
+                theme=_theme(gr),
+                css=_STYLE,
+                head=_SCRIPT,
             )
-        except OSError as error:
-            ports = f"port {port}" if port else f"each port from {_FIRST_PORT} to {_FIRST_PORT + _PORTS - 1}"
-            raise OptionError(f"{ports} of {host} cannot be had: {error}; name another one with --port") from error
+        )
     if block:
         page.block_thread()
     return str(address)
@@ -328,16 +367,28 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def toggle(explained: Mapping[int, int], picture: int, label: int) -> dict[int, int]:
+    """Return which label of which picture is explained, after a button was pressed: again on the same one hides it.
+
+    >>> toggle({0: 2}, 1, 3), toggle({0: 2}, 0, 3), toggle({0: 2}, 0, 2)
+    ({0: 2, 1: 3}, {0: 3}, {})
+    """
+    if explained.get(picture) == label:
+        return {place: index for place, index in explained.items() if place != picture}
+    return {**explained, picture: label}
+
+
 def answer(
-    bench: Workbench, files: Sequence[str], question: Question
+    bench: Workbench, files: Sequence[str], question: Question, why: Mapping[int, int] | None = None
 ) -> Iterator[tuple[str, str | None, str | None, Any]]:
     """Yield what the page shows in four places: status, pictures with bars, link to the table, Python.
 
-    None leaves a place as it is. What is wrong becomes a status, with the message of the library.
+    None leaves a place as it is. What is wrong becomes a status, with the message of the library. `why` is as for
+    `Workbench.answer`.
     """
     gr = _import_gradio()
     try:
-        for step in bench.answer(files, question):
+        for step in bench.answer(files, question, why):
             if isinstance(step, Progress):
                 yield _status(step.text, "zs-waiting"), None, None, None
             elif not files:
@@ -347,6 +398,28 @@ def answer(
     except ZeroShotError as error:
         old = " The scores below are those before this change." if files else ""
         yield _status(f"{error}.{old}" if old else str(error), "zs-error"), None, None, None
+
+
+def _free_port(host: str, port: int | None) -> int:
+    """Return a port that is free. Gradio looks too, but leaves a socket open for each that is not."""
+    if port is not None and not 0 < port < 1 << 16:
+        raise OptionError(f"port is {port}; expected one from 1 to 65535")
+    ports = [port] if port else range(_FIRST_PORT, _FIRST_PORT + _PORTS)
+    for candidate in ports:
+        try:
+            for address in (LOOPBACK, host):  # Gradio tries the first, whatever it is to listen on
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                socket.create_server((address, candidate), family=family).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise OptionError(
+                f"nothing can listen on port {candidate} of {host}: {error.strerror or error}; expected an address of "
+                "this machine as --host, and a --port that you may use"
+            ) from error
+        return candidate
+    taken = f"port {port}" if port else f"each port from {ports[0]} to {ports[-1]}"
+    raise OptionError(f"{taken} of {host} is taken; name another one with --port")
 
 
 def _import_gradio() -> Any:
@@ -415,11 +488,14 @@ def _summary(scores: Scores) -> str:
 
 
 def _cards(scores: Scores) -> str:
-    cards = map(_card, scores.pictures, scores.outcomes)
+    cards = [
+        _card(place, picture, outcome, scores.maps.get(place))
+        for place, (picture, outcome) in enumerate(zip(scores.pictures, scores.outcomes, strict=True))
+    ]
     return f'<div class="zs-cards zs-old">{"".join(cards)}</div>'
 
 
-def _card(picture: Picture, outcome: Outcome) -> str:
+def _card(place: int, picture: Picture, outcome: Outcome, heat: HeatMap | None) -> str:
     name = html.escape(str(outcome.source))
     prediction = outcome.prediction
     if prediction is None:
@@ -431,19 +507,57 @@ def _card(picture: Picture, outcome: Outcome) -> str:
         label = ", ".join(match.label for match in prediction.above()[:DEFAULT_TOP_K]) or NONE
     else:
         label = prediction.label or NONE
-    rows = [(match.label, match.score) for match in prediction.top(DEFAULT_TOP_K)]
+    top = prediction.top(DEFAULT_TOP_K)
+    # While one label is explained the others can be chosen; before, that would be a button for each bar.
+    rows = [
+        (_pick(place, match, heat) if heat and heat.jpeg else f"<span>{html.escape(match.label)}</span>", match.score)
+        for match in top
+    ]
     if prediction.background:
-        rows.append((NONE, prediction.background))
+        rows.append((f"<span>{NONE}</span>", prediction.background))
     bars = "".join(
-        f'<div class="zs-row"><span>{html.escape(text)}</span><b>{share:.1%}</b>'
+        f'<div class="zs-row">{text}<b>{share:.1%}</b>'
         f'<div class="zs-track"><i style="width:{share:.2%}"></i></div></div>'
         for text, share in rows
     )
-    jpeg = base64.b64encode(picture.jpeg).decode()
+    shown, alt = picture.jpeg, name
+    if heat and heat.jpeg:
+        shown, alt = heat.jpeg, f"{name}: what speaks for {html.escape(heat.label)}"
     return (
-        f'<figure class="zs-card"><img alt="{name}" src="data:image/jpeg;base64,{jpeg}"><figcaption>'
-        f'<div class="zs-name">{name} · {picture.width} × {picture.height}</div>'
-        f'<div class="zs-label">{html.escape(label)}</div>{bars}</figcaption></figure>'
+        f'<figure class="zs-card"><img alt="{alt}" src="data:image/jpeg;base64,{base64.b64encode(shown).decode()}">'
+        f'<figcaption>{_legend(heat)}<div class="zs-name">{name} · {picture.width} × {picture.height}</div>'
+        f'<div class="zs-head"><div class="zs-label">{html.escape(label)}</div>'
+        f"{_why(place, top[0], name, heat)}</div>{bars}</figcaption></figure>"
+    )
+
+
+def _why(place: int, top: Match, name: str, heat: HeatMap | None) -> str:
+    if heat is None:
+        text, index, title = "Why?", top.index, f"What in {name} speaks for {html.escape(top.label)}"
+    else:
+        text, index, title = "Hide", heat.index, f"what speaks for {html.escape(heat.label)} in {name}"
+    return (
+        f'<button type="button" class="zs-why" data-key="{place}" data-picture="{place}" data-label="{index}" '
+        f'title="{title}" aria-label="{text} {title}">{text}</button>'
+    )
+
+
+def _pick(place: int, match: Match, heat: HeatMap) -> str:
+    return (
+        f'<button type="button" class="zs-pick" data-key="{place}-{match.index}" data-picture="{place}" '
+        f'data-label="{match.index}" aria-pressed="{str(match.index == heat.index).lower()}" '
+        f'title="Show what speaks for {html.escape(match.label)}">{html.escape(match.label)}</button>'
+    )
+
+
+def _legend(heat: HeatMap | None) -> str:
+    if heat is None:
+        return ""
+    if heat.error is not None:
+        return f'<div class="zs-map zs-status zs-error" role="status">{html.escape(str(heat.error))}</div>'
+    return (
+        f'<div class="zs-map" role="status"><b>What speaks for {html.escape(heat.label)}:</b><br>little<i></i>much '
+        f'<span class="zs-name" title="{html.escape(heat.citation)}">· {html.escape(heat.method)}</span></div>'
     )
 
 

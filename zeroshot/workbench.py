@@ -1,7 +1,7 @@
 """What the page of `zeroshot app` does, without the page: text fields become settings, pictures and settings scores.
 
 Pictures and prompts are embedded once and remembered, so that a changed label costs its own prompts and a product of
-two small matrices. All that is remembered is bounded.
+two small matrices. Heat maps are computed when they are asked for. All that is remembered is bounded.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from zeroshot.classifier import Classifier, as_encoder
 from zeroshot.encoder import Encoder
-from zeroshot.errors import ImageError, LabelError, OptionError, check_positive
+from zeroshot.errors import ImageError, LabelError, OptionError, ZeroShotError, check_positive
 from zeroshot.head import Head, build_head
 from zeroshot.image import open_image
 from zeroshot.jobs import csv_table
@@ -34,7 +34,7 @@ from zeroshot.stream import EmbeddedBatch
 
 DEFAULT_PROMPTS = "default"
 _SYNONYMS = re.compile(r"(.*?\S)\s+=(?:\s+(.*))?")
-_EMBEDDINGS, _PICTURES, _HEADS = 4096, 256, 16  # remembered of each
+_EMBEDDINGS, _PICTURES, _HEADS, _MAPS = 4096, 256, 16, 256  # remembered of each
 _THUMBNAIL = 320  # pixels of the longer side
 ValueT = TypeVar("ValueT")
 
@@ -124,8 +124,22 @@ class Question:
             found["multi_label"] = True
         return found
 
-    def python(self, names: Sequence[str] = (), *, top_k: int = DEFAULT_TOP_K) -> str:
-        """Return Python that does the same with files of these names in the working folder."""
+    def python(
+        self,
+        names: Sequence[str] = (),
+        *,
+        top_k: int = DEFAULT_TOP_K,
+        explained: Sequence[tuple[str, str | int]] = (),
+    ) -> str:
+        """Return Python that does the same with files of these names in the working folder.
+
+        Parameters
+        ----------
+        names : sequence of str
+        top_k : int
+        explained : sequence of (str, str or int)
+            Pictures and labels, as `Classifier.explain` takes them, of which a heat map is drawn.
+        """
         options = self.arguments()
         labels = options.pop("labels")
         lines = ["import zeroshot", "", "clf = zeroshot.Classifier("]
@@ -137,6 +151,9 @@ class Question:
         lines += [")", f"images = {_literal(list(names))}"]
         lines += [f"for image, prediction in zip(images, clf(images{call})):"]
         lines += [r'    print(f"{image}\n{prediction}\n")']
+        for name, label in explained:
+            heat = f"{Path(name).stem}.why.png"
+            lines += [f"clf.explain({_literal(name)}, {_literal(label)}).overlay().save({_literal(heat)})"]
         return "\n".join(lines) + "\n"
 
 
@@ -148,6 +165,31 @@ class Picture:
     height: int = 0
     jpeg: bytes = b""
     error: ImageError | None = None
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """What in a picture speaks for a label, drawn over it; or why there is no such map.
+
+    Attributes
+    ----------
+    label : str
+    index : int
+        Position of the label.
+    jpeg : bytes
+        As large as that of the `Picture`.
+    method, citation : str
+        As of `Explanation`.
+    error : ZeroShotError or None
+        What is in the way: a model whose maps nobody knows how to draw, or a label that has nothing beside it.
+    """
+
+    label: str
+    index: int
+    jpeg: bytes = b""
+    method: str = ""
+    citation: str = ""
+    error: ZeroShotError | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +206,8 @@ class Scores:
         Code that does the same.
     left_out : int
         Pictures beyond the limit, of which there is nothing here.
+    maps : mapping from int to HeatMap
+        Those that were asked for, under the positions of their pictures.
     """
 
     pictures: tuple[Picture, ...]
@@ -171,6 +215,7 @@ class Scores:
     labels: tuple[str, ...]
     python: str
     left_out: int = 0
+    maps: Mapping[int, HeatMap] = field(default_factory=dict)
 
     def csv(self) -> bytes:
         """Return the table that `zeroshot classify --out table.csv` writes, with all classes in it."""
@@ -208,9 +253,12 @@ class Workbench:
         self._texts: Memory[Tensor] = Memory(self.limits.prompts)
         self._pictures: Memory[Picture] = Memory(_PICTURES)
         self._heads: Memory[Head] = Memory(_HEADS)
+        self._maps: Memory[HeatMap] = Memory(_MAPS)
         self._loaded: set[str] = set()
 
-    def answer(self, files: Sequence[str], question: Question) -> Iterator[Progress | Scores]:
+    def answer(
+        self, files: Sequence[str], question: Question, why: Mapping[int, int] | None = None
+    ) -> Iterator[Progress | Scores]:
         """Score files: what is waited for, as often as there is something new, and at the end the scores.
 
         Parameters
@@ -218,6 +266,9 @@ class Workbench:
         files : sequence of str
             Paths, whose last parts are the names of the pictures.
         question : Question
+        why : mapping from int to int, optional
+            For which pictures a heat map is drawn, and of which label: positions of both. What is at none of them, or
+            cannot be read, has no map.
 
         Yields
         ------
@@ -270,9 +321,26 @@ class Workbench:
         # All classes: how many are drawn is the page's matter, and the table has every one.
         options: dict[str, Any] = {"top_k": len(labels.names), "threshold": question.threshold}
         outcomes = tuple(classifier.score((one for one in [batch]), **options))
+        maps = {}
+        for place, index in sorted((why or {}).items()):
+            if not (0 <= place < len(taken) and 0 <= index < len(labels.names)) or pictures[place].error:
+                continue
+            map_key = (key, question.multi_label, _stamp(Path(taken[place])), index)
+            found = self._maps.get(map_key)
+            if found is None:
+                yield Progress(f"Looking for what speaks for {labels.names[index]!r} in {names[place]} …")
+                found = _explain(classifier, taken[place], index)
+                self._maps.put(map_key, found)
+            maps[place] = found
         readable = [outcome.source for outcome in outcomes if outcome.error is None]
+        explained = [
+            (names[place], found.label if labels.names.count(found.label) == 1 else found.index)
+            for place, found in maps.items()
+            if found.error is None
+        ]
+        python = question.python(readable, explained=explained)
         left_out = len(files) - len(taken)
-        yield Scores(tuple(pictures), outcomes, labels.names, question.python(readable), left_out)
+        yield Scores(tuple(pictures), outcomes, labels.names, python, left_out, maps)
 
     def _check_size(self, prompts: PromptSet, synonyms: Sequence[Sequence[str]], background: Sequence[str]) -> None:
         words = sum(map(len, synonyms)) + len(background)
@@ -424,6 +492,20 @@ def shipped_set(name: str) -> PromptSet:
     return as_prompt_set(None if name == DEFAULT_PROMPTS else name)
 
 
+def _explain(classifier: Classifier, file: str, index: int) -> HeatMap:
+    label = classifier.labels[index]
+    try:
+        if len(classifier.head.weight) == 1 and not classifier.multi_label:
+            raise OptionError(
+                f"{label!r} is the only label, so that it has 100% whatever the picture shows. Type another one to "
+                "hold it against, or under 'None of these' a name of what it is not"
+            )
+        found = classifier.explain(file, index)
+    except ZeroShotError as error:
+        return HeatMap(label, index, error=error)
+    return HeatMap(label, index, _jpeg(found.overlay(longest=_THUMBNAIL)), found.method, found.citation)
+
+
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
@@ -456,6 +538,10 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 def _thumbnail(image: Image.Image) -> bytes:
     small = image.copy()
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return _jpeg(small)
+
+
+def _jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
+    image.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()
