@@ -21,8 +21,8 @@ def add_parser(commands: Commands) -> None:
         help="a page in the browser: drop pictures, type labels",
         usage="zeroshot app [options]",
         description="Open a page in the browser, served by this machine to itself: drop or paste pictures, type "
-        "labels, edit templates and watch the scores, take the table or the Python that does the same. It ends with "
-        "Ctrl+C. Needs Gradio: pip install 'zeroshot-clip[app]'.",
+        "labels, edit templates and watch the scores, see what in a picture speaks for a label, take the table or the "
+        "Python that does the same. It ends with Ctrl+C. Needs Gradio: pip install 'zeroshot-clip[app]'.",
         examples=("zeroshot app", "zeroshot app --labels cat dog car --prompts imagenet --no-open"),
     )
     group = parser.add_argument_group("what stands there at the beginning")
