@@ -7,7 +7,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from zeroshot.cli.options import positive
+from zeroshot.cli.options import add_device, positive
 from zeroshot.cli.output import inform, tell
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_parser(commands: Commands) -> None:
     group.add_argument("--prompts", metavar="PROMPTS", help="a prompt set")
     group.add_argument("--labels", nargs="+", metavar="NAME", help="labels")
     group = parser.add_argument_group("where it runs")
-    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, … (default: CUDA if there is one)")
+    add_device(group)
     group.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: this machine alone)"
     )

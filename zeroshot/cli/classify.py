@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import zeroshot
 from zeroshot.cli.options import (
+    BATCH,
+    add_batches,
     add_json,
-    add_labels_file,
+    add_labels,
     add_model,
     add_prompts,
     image_among,
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from zeroshot.jobs import Summary
     from zeroshot.prediction import Prediction
 
-_BATCH = 32
 _SOURCES = (
     "folders, patterns (photos/*.jpg, shard-{0000..0009}.tar), tar archives, parquet tables (table.parquet:column) "
     "and lists (@names.txt, @- for standard input); a killed run is taken up with --resume."
@@ -72,8 +73,7 @@ def add_parser(commands: Commands) -> None:
         "--embeddings", type=Path, metavar="FILE", help="score what 'zeroshot embed' wrote, in place of images"
     )
     group = classify.add_argument_group("classes")
-    group.add_argument("--labels", nargs="+", metavar="LABEL", help="names of the classes (after the images)")
-    add_labels_file(group)
+    add_labels(group, "names of the classes (after the images)")
     add_prompts(group)
     group.add_argument("--head", type=Path, metavar="FILE", help="a saved head or probe, in place of labels")
     group.add_argument("--background", nargs="+", default=(), metavar="LABEL", help="names of what is none of these")
@@ -134,10 +134,7 @@ def _add_job_options(parser: Parser, title: str, out: str, *, required: bool = F
         add_json(group)
     group.add_argument("--resume", action="store_true", help="take up a run that was killed")
     group.add_argument("--overwrite", action="store_true", help="begin anew where there is something already")
-    group.add_argument(
-        "--batch-size", type=positive, default=_BATCH, metavar="N", help=f"images at once (default: {_BATCH})"
-    )
-    group.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
+    add_batches(group)
     group.add_argument(
         "--devices", nargs="+", metavar="DEVICE", help="share the work of --out among them: cuda:0 cuda:1 …"
     )
@@ -235,15 +232,15 @@ def _predictions(
     """Yield a prediction or an error for each image, in order: one that is broken takes nothing from the others."""
     from zeroshot.image import open_image
 
-    for start in range(0, len(images), _BATCH):
+    for start in range(0, len(images), BATCH):
         opened: list[Any] = []
-        for image in images[start : start + _BATCH]:
+        for image in images[start : start + BATCH]:
             try:
                 opened.append(open_image(sys.stdin.buffer if image == "-" else image))
             except ImageError as error:
                 opened.append(error)
         predictions = iter(classifier([image for image in opened if not isinstance(image, ImageError)], **shown))
-        for name, image in zip(images[start : start + _BATCH], opened, strict=True):
+        for name, image in zip(images[start : start + BATCH], opened, strict=True):
             yield name, image if isinstance(image, ImageError) else next(predictions)
 
 

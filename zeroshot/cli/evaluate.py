@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zeroshot.cli.options import (
+    add_batches,
     add_device,
     add_json,
-    add_labels_file,
+    add_labels,
     add_model,
     add_prompts,
     model_options,
@@ -52,10 +53,7 @@ def add_parser(commands: Commands) -> None:
     group.add_argument("--embeddings", type=Path, metavar="FILE", help="what 'zeroshot embed' wrote of these images")
     group = evaluate.add_argument_group("classes")
     add_prompts(group)
-    group.add_argument(
-        "--labels", nargs="+", metavar="LABEL", help="names of the classes (default: the prompt set's, or the data's)"
-    )
-    add_labels_file(group)
+    add_labels(group, "names of the classes (default: the prompt set's, or the data's)")
     group.add_argument(
         "--labels-from-data", action="store_true", help="take the names that the data has, also where the set has names"
     )
@@ -82,8 +80,7 @@ def add_parser(commands: Commands) -> None:
         "--resamples", type=positive, default=1000, metavar="N", help="for the intervals (default: 1000)"
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of the intervals (default: 0)")
-    group.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)")
-    group.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
+    add_batches(group)
     evaluate.add_help_option()
     evaluate.set_defaults(run=_evaluate)
 
@@ -107,8 +104,7 @@ def add_parser(commands: Commands) -> None:
     group.add_argument("--plan", action="store_true", help="only say what is needed, and what was published")
     group.add_argument("--again", action="store_true", help="measure also what was measured before")
     add_device(group)
-    group.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)")
-    group.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
+    add_batches(group)
     group.add_argument(
         "--resamples", type=positive, default=1000, metavar="N", help="for the intervals (default: 1000)"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import zeroshot
 from zeroshot.cli.options import (
     add_json,
-    add_labels_file,
+    add_labels,
     add_model,
     add_prompts,
     image_among,
@@ -43,8 +43,7 @@ def add_parser(commands: Commands) -> None:
     group = parser.add_argument_group("image")
     group.add_argument("image", nargs="?", metavar="IMAGE", help="path or URL of an image; - for standard input")
     group = parser.add_argument_group("classes")
-    group.add_argument("--labels", nargs="+", metavar="LABEL", help="names of the classes (after the image)")
-    add_labels_file(group)
+    add_labels(group, "names of the classes (after the image)")
     add_prompts(group)
     group.add_argument("--head", type=Path, metavar="FILE", help="a saved head or probe, in place of labels")
     group = parser.add_argument_group("what is explained")

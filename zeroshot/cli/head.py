@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zeroshot
-from zeroshot.cli.options import add_general, add_labels_file, add_model, add_prompts, model_options, read_labels
+from zeroshot.cli.options import add_general, add_labels, add_model, add_prompts, model_options, read_labels
 from zeroshot.cli.output import save, show
 from zeroshot.prompts import as_prompt_set, parse_labels
 
@@ -41,10 +41,7 @@ def add_parser(commands: Commands) -> None:
         ),
     )
     group = build.add_argument_group("classes")
-    group.add_argument(
-        "--labels", nargs="+", metavar="LABEL", help="names of the classes (default: those of the prompt set)"
-    )
-    add_labels_file(group)
+    add_labels(group, "names of the classes (default: those of the prompt set)")
     add_prompts(group)
     group.add_argument("--background", nargs="+", default=(), metavar="LABEL", help="names of what is none of these")
     group.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write the head")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Container: TypeAlias = argparse._ActionsContainer
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "auto")
+BATCH = 32  # images at once
 _PROMPTS = "name of a prompt set, a file, or a template with {}"
 
 
@@ -70,9 +71,23 @@ def add_prompts(container: Container, help: str = _PROMPTS) -> None:
     container.add_argument("--prompts", metavar="PROMPTS", help=help)
 
 
+def add_labels(container: Container, help: str = "names of the classes") -> None:
+    """Add ``--labels`` and ``--labels-file``; what comes of them says `read_labels`."""
+    container.add_argument("--labels", nargs="+", metavar="LABEL", help=help)
+    add_labels_file(container)
+
+
 def add_labels_file(container: Container, help: str = "names of the classes, one a line; - for standard input") -> None:
     """Add ``--labels-file``."""
     container.add_argument("--labels-file", type=Path, metavar="FILE", help=help)
+
+
+def add_batches(container: Container) -> None:
+    """Add ``--batch-size`` and ``--workers``."""
+    container.add_argument(
+        "--batch-size", type=positive, default=BATCH, metavar="N", help=f"images at once (default: {BATCH})"
+    )
+    container.add_argument("--workers", type=positive, metavar="N", help="threads that decode (default: by processors)")
 
 
 def add_json(container: Container, *, default: str | None = None) -> None:

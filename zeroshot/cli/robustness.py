@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zeroshot.cli.options import add_json, add_labels_file, add_model, add_prompts, encoder_options, read_labels
+from zeroshot.cli.options import add_json, add_labels, add_model, add_prompts, encoder_options, read_labels
 from zeroshot.cli.output import save, show
 from zeroshot.errors import OptionError
 
@@ -65,8 +65,7 @@ def add_parser(commands: Commands) -> None:
         "data", metavar="DATA", help="a folder with one subfolder a class, or a list, as evaluate takes it"
     )
     add_prompts(group)
-    group.add_argument("--labels", nargs="+", metavar="LABEL", help="names of the classes")
-    add_labels_file(group)
+    add_labels(group)
     group.add_argument("--kinds", nargs="+", metavar="KIND", help="default: the 15 of the mean corruption error")
     group.add_argument(
         "--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="of 1 to 5 (default: all)"
