@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import json
@@ -48,13 +49,21 @@ def pixels(kind: str, severity: int, seed: int | tuple[int, ...] = 5, image: Any
     return np.asarray(corrupt(image, kind, severity, seed=seed)).astype(np.int64)
 
 
+@functools.cache
+def coffee(kind: str, severity: int) -> Array:
+    """The corrupted photograph that several tests look at, made once for all of them."""
+    found = pixels(kind, severity)
+    found.flags.writeable = False
+    return found
+
+
 # ----------------------------------------------------------------------------------------------------- as published
 
 
 @pytest.mark.parametrize(("kind", "severity"), [case for case in CASES if case[0] != "frost"])
 def test_every_kind_is_the_published_function(kind: str, severity: int) -> None:
     expected = PUBLISHED[f"{kind}_{severity}"]
-    found = pixels(kind, severity)
+    found = coffee(kind, severity)
     shown = found[16::64, 16::64].ravel()
     tolerance = 2 if kind == "snow" else 1  # of 255 levels: float32, and 8 bits between the steps
     assert np.abs(shown - expected["pixels"]).max() <= tolerance
@@ -135,24 +144,24 @@ def test_reading_between_pixels_is_scipys() -> None:
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_the_same_seed_gives_the_same_image_and_another_one_another(kind: str) -> None:
-    first = pixels(kind, 3, seed=1)
-    assert np.array_equal(first, pixels(kind, 3, seed=1))
+    first = coffee(kind, 3)
+    assert np.array_equal(first, pixels(kind, 3))
     draws = "rng." in inspect.getsource(CORRUPTIONS[kind].function) or kind in ("frost", "fog")
     assert np.array_equal(first, pixels(kind, 3, seed=2)) == (not draws)
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_images_are_small_squares_of_8_bits(kind: str) -> None:
-    for severity in (0, 1, 5):
+    for severity in (0, 5):
         image = corrupt("examples/images/rocket.jpg", kind, severity)
         assert (image.size, image.mode) == ((SIDE, SIDE), "RGB")
-    assert not np.array_equal(pixels(kind, 1), pixels(kind, 0))
+    assert not np.array_equal(coffee(kind, 1), coffee(kind, 0))
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_further_from_the_image_with_each_severity(kind: str) -> None:
-    clean = pixels(kind, 0)
-    errors = [np.abs(pixels(kind, severity) - clean).mean() for severity in SEVERITIES]
+    clean = coffee(kind, 0)
+    errors = [np.abs(coffee(kind, severity) - clean).mean() for severity in SEVERITIES]
     if len(SCALES[kind]) == 5:
         assert errors == sorted(errors)
     if SCALES[kind]:

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.reader import Reader
 from zeroshot import display
 from zeroshot.display import Bar, Card, Html
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" $5 or $10"
 # Everything but lone surrogates, which no page can hold, and which are shown as �.
 TEXTS = st.text(max_size=40)
-
-
-class Reader(HTMLParser):
-    """Collects the text and the titles of a page, and holds that its elements are nested as they should be."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.texts: list[str] = []
-        self.titles: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), f"{tag} has an attribute twice"
-        assert not [name for name in names if name.startswith("on")]
-        self.titles += [value or "" for name, value in attrs if name == "title"]
-        if tag != "img":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
 
 
 def everything(text: str) -> Html:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html.parser
 import io
 import json
 import re
@@ -16,6 +15,7 @@ from PIL import Image
 
 import zeroshot
 from tests.colours import COLOURS, ColourEncoder, write_tree
+from tests.reader import Reader
 from zeroshot import build_head, evaluate
 from zeroshot.evaluation import Evaluation
 from zeroshot.metrics import Estimate
@@ -70,44 +70,15 @@ def test_the_json_has_all_that_is_needed(found: Evaluation, tree: Path, tmp_path
     assert data["metrics"]["expected_calibration_error"]["low"] is None
 
 
-class Reader(html.parser.HTMLParser):
-    """Collects what a page is made of, and that every element is closed."""
-
-    VOID = ("meta", "img")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sources: list[str] = []
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
 def read(path: Path) -> Reader:
-    reader = Reader()
-    reader.feed(path.read_text(encoding="utf-8"))
-    assert reader.open == []
-    return reader
+    return Reader(path.read_text(encoding="utf-8"))
 
 
 def test_the_page_shows_hits_and_misses_and_needs_nothing_else(found: Evaluation, tmp_path: Path) -> None:
     found.save_html(tmp_path / "page.html", pictures=6)
     page = read(tmp_path / "page.html")
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
-    text = " ".join(page.text)
+    text = page.text
     for word in ("Misses", "Hits", "Narrow hits", "Confusions", "Reliability", "To repeat it", "broken<&.png"):
         assert word in text
     misses = found.n_images - int(np.trace(found.confusion()))
@@ -149,7 +120,7 @@ def test_names_of_all_kinds(encoder: ColourEncoder, tmp_path: Path) -> None:
     found = evaluate((images, [0, 1, 2, 3]), model=encoder, prompts="{}", labels=labels)
     found.save_html(tmp_path / "page.html")
     page = read(tmp_path / "page.html")
-    assert any("red <b>&" in text for text in page.text)
+    assert any("red <b>&" in text for text in page.texts)
     for text in (str(found), found._repr_html_(), (tmp_path / "page.html").read_text()):
         assert "\x1b" not in text
     found.save_json(tmp_path / "found.json")
@@ -162,9 +133,7 @@ def test_a_notebook_and_a_terminal(found: Evaluation, monkeypatch: pytest.Monkey
     assert max(map(len, lines)) <= 60
     assert lines[2].startswith("top-1 accuracy ")
     assert re.fullmatch(r"<Evaluation: top-1 accuracy \d+\.\d% \(.*\) on 70 images>", repr(found))
-    reader = Reader()
-    reader.feed(found._repr_html_())
-    assert reader.open == []
+    assert "top-1 accuracy" in Reader(found._repr_html_()).text
     small = replace(found, metrics=found.metrics | {"expected_calibration_error": Estimate(0.046, 0.01, 0.095)})
     cells = r"<td[^>]*>expected calibration error</td><td[^>]*>4\.6%</td><td[^>]*>\[1\.0, 9\.5\]</td>"
     assert re.search(cells, small._repr_html_())
