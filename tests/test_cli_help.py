@@ -331,7 +331,7 @@ def test_a_disk_that_is_full() -> None:
         pytest.skip("no /dev/full here")
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "zeroshot", "prompts", "list"],
+            [sys.executable, "-m", "zeroshot", "completions", "bash"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

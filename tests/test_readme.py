@@ -9,40 +9,78 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import zeroshot
-from tests.pages import ROOT, anchors, blocks, links, pages
+from tests.pages import ROOT, Block, anchors, blocks, links, pages
 from zeroshot import cli
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
 # About models that are a download or have to be trained: blocks are compiled.
 COMPILED = {"prompts/README.md", "examples/contrastive_pretraining/README.md"}
-RUN = [name for name in PAGES if name not in COMPILED and any(block.info == "python" for block in blocks(PAGES[name]))]
+END = "--- the end of a block ---"
+RUN = [
+    name
+    for name in PAGES
+    if name not in {"README.md", *COMPILED} and any(block.info == "python" for block in blocks(PAGES[name]))
+]
 
 
 @pytest.mark.parametrize("name", RUN)
 def test_python_prints_what_is_shown(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    monkeypatch.chdir(tmp_path)  # the README saves a head
-    found = blocks(PAGES[name])
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
-    for block, after in zip(found, [*found[1:], None], strict=True):
-        if block.info != "python":
-            continue
+    for block, shown in python_of(name):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(block.text, f"{name}:{block.line}", "exec"), namespace)
-        shown = after.text if after is not None and after.info == "text" else ""
-        pattern = ".*".join(map(re.escape, shown.split("…")))
-        assert re.fullmatch(pattern, printed.getvalue()), f"{name}:{block.line} printed {printed.getvalue()!r}"
+        assert_prints(printed.getvalue(), shown, f"{name}:{block.line}")
+
+
+def test_the_readme_prints_what_is_shown_and_warns_of_nothing(tmp_path: Path) -> None:
+    # In a process of its own, where warnings are errors from the first import on, and a folder: it saves a head.
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    found = list(python_of("README.md"))
+    code = "".join(f"{block.text}\nprint({END!r})\n" for block, _ in found)
+    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
+    printed = run_strictly("readme.py", folder=tmp_path).split(f"{END}\n")
+    assert printed.pop() == ""
+    for text, (block, shown) in zip(printed, found, strict=True):
+        assert_prints(text, shown, f"README.md:{block.line}")
+
+
+def python_of(name: str) -> Iterator[tuple[Block, str]]:
+    """Yield the blocks of Python of a page, each with what it is said to print."""
+    found = blocks(PAGES[name])
+    for block, after in zip(found, [*found[1:], None], strict=True):
+        if block.info == "python":
+            yield block, after.text if after is not None and after.info == "text" else ""
+
+
+def assert_prints(printed: str, shown: str, where: str) -> None:
+    pattern = ".*".join(map(re.escape, shown.split("…")))
+    assert re.fullmatch(pattern, printed), f"{where} printed {printed!r}"
+
+
+def run_strictly(*words: str, folder: Path) -> str:
+    """Run Python where every warning is an error, and return what it prints."""
+    command = [sys.executable, "-W", "error", *words]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -52,15 +90,9 @@ def test_all_python_compiles(name: str) -> None:
             compile(block.text, f"{name}:{block.line}", "exec")
 
 
-def test_no_warning_in_all_that_the_readme_does(tmp_path: Path) -> None:
+def test_the_first_command_of_the_readme_warns_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    code = "\n".join(block.text for block in blocks(PAGES["README.md"]) if block.info == "python")
-    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
-    for command in (["readme.py"], ["-m", "zeroshot", *_shown("classify examples/")[0]]):
-        done = subprocess.run(
-            [sys.executable, "-W", "error", *command], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+    run_strictly("-m", "zeroshot", *_shown("classify examples/")[0], folder=tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
