@@ -1,4 +1,4 @@
-"""Effective and relative robustness: the formulas by hand and by scipy, the published table, and mistakes."""
+"""Effective and relative robustness: the terms by hand, what they say of the published models, and mistakes."""
 
 from __future__ import annotations
 
