@@ -117,9 +117,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
     >>> suggest("clasify", ["classify", "embed"])
     "; did you mean 'classify'?"
+    >>> suggest("--model", ["--help", "--sort"])  # dashes alone are no likeness
+    ''
     """
-    folded = {each.lower(): each for each in known}
-    near = [folded[each] for each in difflib.get_close_matches(word.lower(), folded, n=2, cutoff=0.6)]
+    folded = {each.lower().strip("-"): each for each in known}
+    near = [folded[each] for each in difflib.get_close_matches(word.lower().strip("-"), folded, n=2, cutoff=0.6)]
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
