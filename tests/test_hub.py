@@ -626,8 +626,10 @@ def test_threads_that_fetch_the_same_file(hub: Hub) -> None:
 
 
 # The environment as a shell sets it, in a process of its own: huggingface_hub reads it when it is imported.
+# A shell that runs the tests in the background has its children ignore the interrupt.
 _LOCATE = (
-    "import sys, zeroshot.registry as r\ntry: print(r.locate(sys.argv[1]).path)\nexcept r.HubError as e: print('E', e)"
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "import zeroshot.registry as r\ntry: print(r.locate(sys.argv[1]).path)\nexcept r.HubError as e: print('E', e)"
 )
 
 
