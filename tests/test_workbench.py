@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,11 @@ def test_progress_is_told_where_there_is_something_to_wait_for() -> None:
     assert texts[0].startswith("Loading mini")
     assert texts[1:] == [f"Looking at picture {n} of 3 …" for n in (1, 2, 3)]
     assert len(list(bench.answer(PHOTOGRAPHS, Question("cat\ndog\ncar")))) == 1
+    fifty = "\n".join(f"thing {i} = thing {i}, number {i}" for i in range(25))
+    assert [step.text for step in bench.answer([], Question(fifty)) if isinstance(step, Progress)] == [
+        "Reading 50 prompts …"
+    ]
+    assert len(list(bench.answer([], Question(fifty + "\none more")))) == 1  # the fifty are remembered
 
 
 # ------------------------------------------------------------------------------------------------- mistakes and limits
@@ -250,11 +256,11 @@ def test_progress_is_told_where_there_is_something_to_wait_for() -> None:
 @pytest.mark.parametrize(
     ("question", "error", "message"),
     [
-        (Question(" \n"), LabelError, "labels is empty"),
+        (Question(" \n"), LabelError, "no label was typed"),
         (Question("cat = cat\ncat = kitten"), LabelError, "'cat' is named twice"),
-        (Question("cat =\ndog"), LabelError, "empty list of synonyms"),
+        (Question("cat =\ndog"), LabelError, "'cat =' has no words behind its ="),
         (Question("cat", templates="a photo of a {"), PromptError, "0 slots"),
-        (Question("cat", templates=""), PromptError, "has no templates"),
+        (Question("cat", templates=""), PromptError, "no template was typed"),
         (Question("cat", threshold=1.5), OptionError, "threshold is 1.5"),
         (Question("cat", model=" "), OptionError, "no model was named"),
         (Question("cat", model="minni"), ModelNotFoundError, "mini"),
@@ -269,6 +275,37 @@ def test_progress_is_told_where_there_is_something_to_wait_for() -> None:
 def test_mistakes_have_the_message_of_the_library(question: Question, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ask(Workbench(device="cpu", limits=Limits(prompts=8)), PHOTOGRAPHS, question)
+
+
+def test_what_was_perhaps_not_meant_is_noted() -> None:
+    bench = Workbench(device="cpu")
+    long = "very " * 60 + "long"
+    assert ask(bench, [], Question("cat\ndog")).notes == ()
+    [note] = ask(bench, [], Question("cat, dog, car")).notes
+    assert note == "'cat, dog, car' is taken as one label; several stand one a line."
+    [note] = ask(bench, [], Question("cat\ndog\ncat")).notes
+    assert note.startswith("'cat' stands there more than once")
+    # Told again where the prompt is remembered, and of a head that is remembered; no warning (here it would raise).
+    for labels in (f"cat\n{long}", f"dog\n{long}", f"cat\n{long}"):
+        [note] = ask(bench, [], Question(labels)).notes
+        assert note.startswith(
+            "1 prompt is longer than the 40 tokens that the model reads; the rest has no effect: 'a ph"
+        )
+    [note] = ask(bench, [], Question(f"{long}\n{long} too")).notes
+    assert note.startswith("2 prompts are longer")
+
+
+def test_other_warnings_are_not_swallowed(make_fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = make_fake()
+    original = fake.encode_texts
+
+    def encode_texts(texts: Sequence[str]) -> Any:
+        warnings.warn("of somebody else", UserWarning, stacklevel=1)
+        return original(texts)
+
+    monkeypatch.setattr(fake, "encode_texts", encode_texts)
+    with pytest.warns(UserWarning, match="of somebody else"):
+        RememberingEncoder(fake, Memory(2)).encode_texts(["a"])
 
 
 def test_a_broken_picture_takes_nothing_from_the_others(tmp_path: Path) -> None:

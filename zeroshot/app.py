@@ -262,6 +262,8 @@ def _build_page(gr: Any, bench: Workbench, model: str, prompts: str, labels: str
                 )
         fields = [names, chosen_model, chosen_prompts, templates, background, threshold, multi_label]
         shown = [explained, status, results, table, python]
+        # What is typed beside the slider may be out of its range, or nothing: the library has words for that.
+        threshold.preprocess = lambda value: value or 0.0
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         gr.on(
             [page.load, pictures.change, *(field.change for field in fields)],
@@ -396,8 +398,10 @@ def answer(
             else:
                 yield _summary(step), _cards(step), _table(step), gr.update(value=step.python, visible=True)
     except ZeroShotError as error:
-        old = " The scores below are those before this change." if files else ""
-        yield _status(f"{error}.{old}" if old else str(error), "zs-error"), None, None, None
+        text = str(error).rstrip(".") + "."
+        if files:
+            text += " The scores below are those before this change."
+        yield _status(text, "zs-error"), None, None, None
 
 
 def _free_port(host: str, port: int | None) -> int:
@@ -484,7 +488,7 @@ def _summary(scores: Scores) -> str:
             f" {scores.left_out} more were left out: the page takes {count}. "
             "The command 'zeroshot classify' takes any number."
         )
-    return _status(text, "zs-error" if scores.left_out else "")
+    return _status(" ".join([text, *scores.notes]), "zs-error" if scores.left_out else "")
 
 
 def _cards(scores: Scores) -> str:

@@ -288,6 +288,19 @@ def check_texts(texts: str | Sequence[str], context: int) -> Sequence[str]:
     return texts
 
 
+class CutWarning(UserWarning):
+    """Of texts that are longer than what the model reads.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     tokens = tokenize("a very long text", context=4)
+    >>> caught[0].category.__name__
+    'CutWarning'
+    """
+
+
 def warn_of_cuts(too_long: Sequence[str], count: int, context: int) -> None:
     """Warn, at the line outside this package, of texts that did not fit; nothing for none.
 
@@ -313,7 +326,7 @@ def warn_of_cuts(too_long: Sequence[str], count: int, context: int) -> None:
         warnings.warn(
             f"{len(too_long)} of {count} texts are longer than {context} tokens and were cut; "
             f"what follows the cut has no effect. The first: {first!r}",
-            UserWarning,
+            CutWarning,
             stacklevel=_levels_to_caller(),
         )
 

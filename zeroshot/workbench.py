@@ -10,7 +10,8 @@ import io
 import json
 import re
 import threading
-from collections import OrderedDict
+import warnings
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from zeroshot.classifier import Classifier, as_encoder
 from zeroshot.encoder import Encoder
-from zeroshot.errors import ImageError, LabelError, OptionError, ZeroShotError, check_positive
+from zeroshot.errors import ImageError, LabelError, OptionError, PromptError, ZeroShotError, check_positive
 from zeroshot.head import Head, build_head
 from zeroshot.image import open_image
 from zeroshot.jobs import csv_table
@@ -31,11 +32,14 @@ from zeroshot.prediction import DEFAULT_TOP_K, Outcome
 from zeroshot.prompts import DEFAULT_TEMPLATE, PromptSet, as_prompt_set, parse_labels
 from zeroshot.registry import MINI
 from zeroshot.stream import EmbeddedBatch
+from zeroshot.tokenizer import CutWarning
 
 DEFAULT_PROMPTS = "default"
 _SYNONYMS = re.compile(r"(.*?\S)\s+=(?:\s+(.*))?")
 _EMBEDDINGS, _PICTURES, _HEADS, _MAPS = 4096, 256, 16, 256  # remembered of each
 _THUMBNAIL = 320  # pixels of the longer side
+_MANY = 50  # prompts from which on it is told that they are being read: a second or so
+_WARNINGS = threading.Lock()  # what is done with warnings is so for all threads
 ValueT = TypeVar("ValueT")
 
 
@@ -208,6 +212,8 @@ class Scores:
         Pictures beyond the limit, of which there is nothing here.
     maps : mapping from int to HeatMap
         Those that were asked for, under the positions of their pictures.
+    notes : tuple of str
+        Sentences on what was typed: it has scores, and perhaps not those that were meant.
     """
 
     pictures: tuple[Picture, ...]
@@ -216,6 +222,7 @@ class Scores:
     python: str
     left_out: int = 0
     maps: Mapping[int, HeatMap] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def csv(self) -> bytes:
         """Return the table that `zeroshot classify --out table.csv` writes, with all classes in it."""
@@ -250,9 +257,9 @@ class Workbench:
         self.limits = limits or Limits()
         self._device = device
         self._embeddings: Memory[Tensor] = Memory(_EMBEDDINGS)
-        self._texts: Memory[Tensor] = Memory(self.limits.prompts)
+        self._texts: Memory[tuple[Tensor, bool]] = Memory(self.limits.prompts)
         self._pictures: Memory[Picture] = Memory(_PICTURES)
-        self._heads: Memory[Head] = Memory(_HEADS)
+        self._heads: Memory[tuple[Head, tuple[str, ...]]] = Memory(_HEADS)
         self._maps: Memory[HeatMap] = Memory(_MAPS)
         self._loaded: set[str] = set()
 
@@ -281,6 +288,10 @@ class Workbench:
             What is wrong with labels, templates, options or the model. A broken picture has its own outcome.
         """
         arguments = question.arguments()
+        if not arguments["labels"]:
+            raise LabelError("no label was typed; expected one a line, such as 'cat'")
+        if arguments.get("prompts") == []:
+            raise PromptError(f"no template was typed; expected one a line, such as {DEFAULT_TEMPLATE!r}")
         labels, prompts = parse_labels(arguments["labels"]), as_prompt_set(arguments.get("prompts"))
         background = arguments.get("background", [])
         self._check_size(prompts, labels.synonyms, background)
@@ -292,12 +303,18 @@ class Workbench:
         encoder = as_encoder(model, device=self._device)
         self._loaded.add(model)
         key = (encoder.fingerprint, labels, prompts, tuple(background))
-        head = self._heads.get(key)
+        head, cut = self._heads.get(key) or (None, ())
         if head is None:
             # Not kept on disk: there is one for every letter that is typed.
             remembering = RememberingEncoder(encoder, self._texts)
+            words = [word for words in labels.synonyms for word in words]
+            texts = {text for row in prompts.expand([*words, *background]) for text in row}
+            new = sum(self._texts.get((encoder.fingerprint, text)) is None for text in texts)
+            if new >= _MANY:
+                yield Progress(f"Reading {new:,} prompts …")
             head = build_head(remembering, labels, prompts=prompts, background=background, cache=False, progress=False)
-            self._heads.put(key, head)
+            cut = tuple(remembering.cut)
+            self._heads.put(key, (head, cut))
         classifier = Classifier.from_head(head, model=encoder, multi_label=question.multi_label)
         taken = list(files[: self.limits.pictures])
         pictures, embeddings = [], []
@@ -340,7 +357,8 @@ class Workbench:
         ]
         python = question.python(readable, explained=explained)
         left_out = len(files) - len(taken)
-        yield Scores(tuple(pictures), outcomes, labels.names, python, left_out, maps)
+        notes = (*_notes(labels.names), *_note_cuts(cut, encoder))
+        yield Scores(tuple(pictures), outcomes, labels.names, python, left_out, maps, notes)
 
     def _check_size(self, prompts: PromptSet, synonyms: Sequence[Sequence[str]], background: Sequence[str]) -> None:
         words = sum(map(len, synonyms)) + len(background)
@@ -417,10 +435,13 @@ class RememberingEncoder:
     ----------
     base : Encoder
         What embeds; the other attributes are its.
+    cut : list of str
+        Those of the texts that it was asked for which are longer than the model reads.
     """
 
-    def __init__(self, base: Encoder, memory: Memory[Tensor]) -> None:
+    def __init__(self, base: Encoder, memory: Memory[tuple[Tensor, bool]]) -> None:
         self.base = base
+        self.cut: list[str] = []
         self._memory = memory
         self.name, self.dim, self.device = base.name, base.dim, base.device
         self.logit_scale, self.logit_bias, self.fingerprint = base.logit_scale, base.logit_bias, base.fingerprint
@@ -433,13 +454,16 @@ class RememberingEncoder:
         """Return embeddings of texts: (n_texts, dim) float32, L2-normalised, on the CPU."""
         known = {text: self._memory.get((self.fingerprint, text)) for text in texts}
         if missing := [text for text, row in known.items() if row is None]:
-            known |= dict(zip(missing, self.base.encode_texts(missing).cpu(), strict=True))
+            found, cut = _encode(self.base, missing)
+            known |= {text: (row, text in cut) for text, row in zip(missing, found, strict=True)}
         rows = []
         for text in texts:
-            row = known[text]
-            assert row is not None
-            self._memory.put((self.fingerprint, text), row)
-            rows.append(row)
+            entry = known[text]
+            assert entry is not None
+            self._memory.put((self.fingerprint, text), entry)
+            rows.append(entry[0])
+            if entry[1]:
+                self.cut.append(text)
         return torch.stack(rows) if rows else torch.empty(0, self.dim)
 
 
@@ -449,7 +473,7 @@ def read_labels(text: str) -> list[str] | dict[str, list[str]]:
     Raises
     ------
     LabelError
-        If one of several with synonyms is named twice.
+        If one of several with synonyms is named twice, or has none.
 
     Examples
     --------
@@ -469,6 +493,8 @@ def read_labels(text: str) -> list[str] | dict[str, list[str]]:
             raise LabelError(f"the label {name!r} is named twice; expected all its synonyms in one line")
         words = (match[2] or "").split(",") if match else [line]
         labels[name] = [word.strip() for word in words if word.strip()]
+        if not labels[name]:
+            raise LabelError(f"{line!r} has no words behind its =; expected some, such as 'cat = cat, kitten'")
     return labels
 
 
@@ -490,6 +516,38 @@ def write_labels(prompts: PromptSet) -> str:
 def shipped_set(name: str) -> PromptSet:
     """Return the prompt set of that name; of `DEFAULT_PROMPTS` that of a `Classifier` which is given none."""
     return as_prompt_set(None if name == DEFAULT_PROMPTS else name)
+
+
+def _encode(encoder: Encoder, texts: Sequence[str]) -> tuple[Tensor, set[str]]:
+    """Return embeddings on the CPU, and which texts were cut; the page says it, so that nobody else is warned."""
+    with _WARNINGS, warnings.catch_warnings(record=True, action="always") as caught:
+        rows = encoder.encode_texts(texts).cpu()
+        others = [one for one in caught if one.category is not CutWarning]
+        cut = set()
+        if len(others) < len(caught):
+            for text in texts:
+                before = len(caught)
+                encoder.tokenize(text)  # type: ignore[attr-defined]  # it is what warned
+                cut |= {text} if len(caught) > before else set()
+    for one in others:
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return rows, cut
+
+
+def _notes(labels: Sequence[str]) -> Iterator[str]:
+    if len(labels) == 1 and "," in labels[0]:
+        yield f"{labels[0]!r} is taken as one label; several stand one a line."
+    several = [name for name, count in Counter(labels).items() if count > 1]
+    if several:
+        yield f"{several[0]!r} stands there more than once: what it would have is shared between them."
+
+
+def _note_cuts(cut: Sequence[str], encoder: Encoder) -> Iterator[str]:
+    if cut:
+        count = f"{len(cut)} prompts are" if len(cut) > 1 else "1 prompt is"
+        first = cut[0] if len(cut[0]) <= 60 else cut[0][:60] + "…"
+        limit = getattr(encoder, "context", 0)
+        yield f"{count} longer than the {limit} tokens that the model reads; the rest has no effect: {first!r}."
 
 
 def _explain(classifier: Classifier, file: str, index: int) -> HeatMap:

@@ -380,6 +380,16 @@ def test_clicking_through(visit: Any, server: Server, tmp_path: Path) -> None:
     page.wait_for_function("document.querySelectorAll('.zs-label')[2].textContent === '(none of these)'")
     assert visitor.labels() == ["(none of these)"] * 3
 
+    # What the slider would not take, typed beside it.
+    page.fill("#threshold input[type=number]", "7")
+    visitor.wait_for("threshold is 7; expected a probability, 0 to 1.")
+    page.fill("#threshold input[type=number]", "")
+    page.wait_for_function("document.querySelector('#status').textContent.includes('3 pictures')")
+
+    # A label that is cut: told on the page, and no warning to the terminal.
+    visitor.fill("labels", "cat\n" + "very " * 60 + "long")
+    visitor.wait_for("1 prompt is longer than the 40 tokens that the model reads")
+
     assert visitor.outside == []
     assert len(visitor.asked) > 20  # the record does see requests
     assert server.complaints == []
