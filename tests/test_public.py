@@ -195,6 +195,13 @@ def test_every_module_has_its_place() -> None:
     assert {name.partition(".")[0] for name in modules()} <= set(LEVEL)
 
 
+def test_the_plan_of_the_house_is_this() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    plan = text.partition("## The house")[2].partition("```\n")[2].partition("\n```")[0]
+    levels = [{line.split()[0].rstrip("/") for line in level.splitlines()} for level in plan.split("\n\n")]
+    assert levels[::-1] == LEVELS[:-1]  # all but `__main__`
+
+
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_imports_point_downwards(name: str) -> None:
     package = name.partition(".")[0]
