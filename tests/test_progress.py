@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 from types import SimpleNamespace
@@ -62,6 +63,16 @@ def test_in_a_terminal_it_is_text_and_vanishes(monkeypatch: pytest.MonkeyPatch) 
     assert "10/10" in shown
     assert shown.endswith("\r")  # the cursor is where it was, on an empty line
     assert shown.rsplit("\r", 2)[1].strip() == ""
+
+
+def test_a_terminal_without_a_size_shows_a_bar_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(terminal, "fileno", lambda: 2)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((0, 0)))
+    use(desc="prompts")
+    assert "prompts: 100%|" in terminal.getvalue()
+    assert max(map(len, terminal.getvalue().split("\r"))) <= 80
 
 
 @pytest.mark.parametrize("stderr", [io.StringIO(), None])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import importlib
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -124,8 +125,16 @@ def progress_bar(
     if show and is_notebook():
         return _Shown(_NotebookBar, options | {"delay": max(delay, _NOTEBOOK_DELAY_SECONDS)})
     if can_be_seen(show):
-        return _Shown(tqdm, options)
+        return _Shown(tqdm, options | _size())
     return Progress()  # tqdm would start a thread even for a bar that is not shown
+
+
+def _size() -> dict[str, int]:
+    """Return a size for a terminal that says it has none, as in containers: tqdm would write nothing there."""
+    try:
+        return {} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 80, "nrows": 24}
+    except (OSError, ValueError):  # it is none that the system knows
+        return {}
 
 
 class _DownloadBar(_NotebookBar):
