@@ -88,9 +88,13 @@ class AdaptedEncoder:
         rows += [("texts", "none: images only")] if self._facts.encode_texts is None else []
         return display.page(display.title(type(self).__name__, self.name), display.facts(rows))
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over everything that embeddings depend on; computed once, so weights must not change afterwards."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return self._facts.fingerprint()
 
     def encode_images(self, images: Any, *, batch_size: int = 32) -> Tensor:

@@ -266,7 +266,7 @@ class ClipEncoder:
         file = self._checkpoint.tokenizer
         return get_tokenizer() if file is None else file.open()
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, configuration and precision: equal only for equal embeddings.
 
@@ -275,6 +275,10 @@ class ClipEncoder:
         CheckpointError
             If the files were replaced after the encoder was loaded from them.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:  # a cached property itself is none of the protocol's to pyright
         checkpoint = self._checkpoint
         files = checkpoint.weights.files
         if file_stamps(files) != checkpoint.stamps:
