@@ -289,6 +289,17 @@ def test_a_figure(cat: Explanation, tmp_path: Path) -> None:
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
+def test_a_long_label_is_above_its_picture(cat: Explanation) -> None:
+    label = "a very long label, such as an espresso cup on a red saucer with a spoon, $5 or $6"
+    figure = replace(cat, label=label).plot()
+    figure.draw_without_rendering()
+    left, right, whole = figure.axes[0].title.get_window_extent(), figure.axes[1].title.get_window_extent(), figure.bbox
+    assert whole.x0 <= left.x0 < left.x1 < right.x0 < right.x1 <= whole.x1
+    assert left.y1 <= whole.y1
+    assert figure.axes[0].get_title().replace("\n", " ").startswith(label[:50])
+    assert figure.axes[0].get_title().endswith(f"{cat.score:.1%}")
+
+
 def test_without_matplotlib(cat: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"zeroshot-clip\[plot\]"):

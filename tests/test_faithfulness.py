@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,27 @@ def test_mistakes(classifier: Classifier) -> None:
         evaluate_maps(classifier, ["examples/images/cat.jpg"], ["cat", "dog"])
     with pytest.raises(OptionError, match="draws is 0"):
         evaluate_maps(classifier, ["examples/images/cat.jpg"], draws=0)
+
+
+def test_the_page_has_what_was_measured() -> None:
+    folder = Path("examples/explain")
+    rows = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
+    assert len(rows) == 30
+
+    def areas(test: str) -> dict[str, Any]:
+        return {kind: np.array([row[test][kind][0] for row in rows]) for kind in rows[0][test]}
+
+    found = Faithfulness(
+        deletion=areas("deletion"),
+        insertion=areas("insertion"),
+        labels=tuple(row["labels"][0] for row in rows),
+        scores=np.array([row["scores"][0] for row in rows]),
+        **{name: rows[0][name] for name in ("method", "model", "steps", "draws", "seed")},
+    )
+    assert str(found) in (folder / "README.md").read_text(encoding="utf-8")
+    # What the maps of `mini` have to do: beat random ones, by an interval without zero, in both tests.
+    assert found.gain("deletion", "random").low > 0
+    assert found.gain("insertion", "random").low > 0
 
 
 def test_the_area_of_a_curve() -> None:

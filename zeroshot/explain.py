@@ -19,6 +19,7 @@ import difflib
 import html
 import io
 import operator
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,7 +35,7 @@ from torch import Tensor
 from zeroshot.clip import ClipEncoder
 from zeroshot.encoder import Encoder, FeatureEncoder
 from zeroshot.errors import InputTypeError, LabelError, OptionError, check_positive
-from zeroshot.figures import new_figure
+from zeroshot.figures import new_figure, shorten, text_style
 from zeroshot.head import Head
 from zeroshot.image import ImageLike, is_single_image, open_image
 from zeroshot.nets import relevance
@@ -188,13 +189,14 @@ class Explanation:
 
         left.imshow(self._picture(None))
         right.imshow(self.overlay())
-        left.set_title(f"{self.label}, {self.score:.1%}")
-        right.set_title(self.method, fontsize="medium", wrap=True)
+        title = textwrap.fill(f"{shorten(self.label, 60)}, {self.score:.1%}", 36)
+        left.set_title(title, **text_style())
+        right.set_title(textwrap.fill(self.method, 36), fontsize="medium")
         for axes in (left, right):
             axes.set_axis_off()
         colours = ListedColormap(colour(np.linspace(0, 1, 256)) / 255)
         scale = ScalarMappable(Normalize(0, max(float(self.grid.max()), 0.0) or 1.0), colours)
-        figure.colorbar(scale, ax=right, label=f"speaks for {self.label!r}", shrink=0.8)
+        figure.colorbar(scale, ax=right, label="speaks for it", shrink=0.8)
         return figure
 
     def to_dict(self) -> dict[str, Any]:

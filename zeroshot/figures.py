@@ -163,7 +163,7 @@ def _draw_bars(axes: Any, rows: Sequence[Bar]) -> None:
             axes.barh(place, 1, height=0.62, color=_TRACK)
             axes.barh(place, row.share, height=0.62, color=BLUE if row.is_chosen else _GREY)
             axes.text(1.03, place, f"{row.share:.1%}", va="center", **_weight(row))
-    axes.set_yticks(places, [shorten(row.name, 30) for row in rows], **_text())
+    axes.set_yticks(places, [shorten(row.name, 30) for row in rows], **text_style())
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), xticks=[])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -173,7 +173,7 @@ def _draw_narrow_bars(axes: Any, rows: Sequence[Bar]) -> None:
     """Draw names and shares above the bars, for where there is little room."""
     places = 2 * np.arange(len(rows))
     for place, row in zip(places, rows, strict=True):
-        axes.text(0, place, shorten(row.name, 22), va="center", fontsize=8, **_weight(row), **_text())
+        axes.text(0, place, shorten(row.name, 22), va="center", fontsize=8, **_weight(row), **text_style())
         if row.share is not None:
             axes.barh(place + 0.8, 1, height=0.32, color=_TRACK)
             axes.barh(place + 0.8, row.share, height=0.32, color=BLUE if row.is_chosen else _GREY)
@@ -202,8 +202,8 @@ def plot_matrix(axes: Any, counts: npt.NDArray[np.int64], names: Sequence[str]) 
         axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=8)
     shown = [shorten(name, 22) for name in names]
     places = np.arange(len(names))
-    axes.set_xticks(places, shown, rotation=45, ha="right", rotation_mode="anchor", fontsize=8, **_text())
-    axes.set_yticks(places, shown, fontsize=8, **_text())
+    axes.set_xticks(places, shown, rotation=45, ha="right", rotation_mode="anchor", fontsize=8, **text_style())
+    axes.set_yticks(places, shown, fontsize=8, **text_style())
     axes.set(xlabel="taken for", ylabel="shows")
     axes.tick_params(length=0)
 
@@ -223,7 +223,7 @@ def shorten(text: str, room: int) -> str:
     return text[: int(np.searchsorted(cells, room - 1, side="right"))] + "…"
 
 
-def _text() -> dict[str, Any]:
+def text_style() -> dict[str, Any]:
     """How names are written: as they are, "$" too, in fonts that have their letters."""
     return {"parse_math": False, "fontfamily": list(_fonts())}
 

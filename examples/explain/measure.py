@@ -6,13 +6,20 @@
 
 The pictures are the four example photographs, the two of scikit-learn, and 24 photographs of things, cut out by the
 authors of Tux Paint's stamps, which are put somewhere on scikit-image's photographs of grass, gravel and bricks. Of the
-latter it is known which pixels are the thing's.
+latter it is known which pixels are the thing's. For `compare.py` there are another 30 photographs, of animals and
+monuments, which come with GCompris:
+
+    apt-get download gcompris-qt-data && dpkg -x gcompris-qt-data_*.deb gcompris
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +60,23 @@ STAMPS = {  # things that ImageNet has a class for
 }
 TEXTURES = {"grass": "grass", "gravel": "gravel", "brick": "brick wall"}
 LABELS = [*PHOTOGRAPHS.values(), *SAMPLES.values(), *STAMPS.values(), *TEXTURES.values()]
+ANIMALS = {  # GCompris: all that its two activities about animals show
+    "farm_animals": ["cat", "chicken", "cow", "dog", "duck", "horse", "owl", "pig", "sheep"],
+    "world_animals": [
+        *("bison", "chameleon", "crocodile", "dragon", "giraffe", "hedgehog", "jaguar", "kangaroo", "koala", "lemur"),
+        *("moose", "narwhal", "panda", "polar_bear", "scarlet_macaw"),
+    ],
+}
+MONUMENTS = {  # GCompris: one for each class of buildings that ImageNet has
+    "germany/neuschwansteinCastle": "castle",
+    "france/reimsCathedral": "church",
+    "wonders/tajMahal": "mosque",
+    "germany/brandenburgGate": "triumphal arch",
+    "france/pontduGard": "aqueduct",
+    "india/mysorePalace": "palace",
+}
+NAMES = {"chicken": "hen", "dragon": "Komodo dragon", "polar_bear": "polar bear", "scarlet_macaw": "macaw"}
+MORE = [NAMES.get(name, name) for names in ANIMALS.values() for name in names] + [*MONUMENTS.values()]
 SIDE, THING = 512, 230  # pixels of the background, and of a thing's longer side
 
 
@@ -81,6 +105,39 @@ def scenes(stamps: Path, textures: Path, *, seed: int = 0) -> list[tuple[Image.I
         alpha.paste(thing.getchannel("A"), place)
         found.append((picture, np.asarray(alpha) > 127))
     return found
+
+
+def gcompris(folder: Path) -> list[Image.Image]:
+    """Return the photographs of animals and monuments, in the order of `MORE`."""
+    wanted = [(f"explore_{kind}", f"animals/{name}") for kind, names in ANIMALS.items() for name in names]
+    wanted += [("explore_monuments", name) for name in MONUMENTS]
+    files = {activity: dict(resources(folder / f"{activity}.rcc")) for activity, _ in wanted}
+    blobs = [files[activity][f"/gcompris/src/activities/{activity}/resource/{name}.webp"] for activity, name in wanted]
+    return [Image.open(io.BytesIO(blob)).convert("RGB") for blob in blobs]
+
+
+def resources(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of one of Qt's resource archives, and where each would be."""
+    data = path.read_bytes()
+    version, tree, contents, names = struct.unpack(">4x4I", data[:20])
+    size = 22 if version > 1 else 14  # of an entry
+
+    def walk(index: int, place: str) -> Iterator[tuple[str, bytes]]:
+        entry = tree + size * index
+        name, flags, first, second = struct.unpack(">IHII", data[entry : entry + 14])
+        if index:
+            (length,) = struct.unpack(">H", data[names + name : names + name + 2])
+            place += "/" + data[names + name + 6 : names + name + 6 + 2 * length].decode("utf-16-be")
+        if flags & 2:  # a folder
+            for child in range(second, second + first):
+                yield from walk(child, place)
+        else:
+            start = contents + second + 4
+            (length,) = struct.unpack(">I", data[start - 4 : start])
+            content = data[start : start + length]
+            yield place, zlib.decompress(content[4:]) if flags & 1 else content
+
+    yield from walk(0, "")
 
 
 def share_of_heat(explanation: object, mask: npt.NDArray[np.bool_]) -> float:
