@@ -319,16 +319,17 @@ def launch_app(
     gr = _import_gradio()
     port = _free_port(host, port)
     middleware = []
-    if host in (LOOPBACK, "localhost"):
+    named = f"[{host}]" if ":" in host else host  # as in an address of a page
+    if is_loopback(host):
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
         # A site whose name was made to point to this machine is another host, and sees nothing.
-        middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])]
+        middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost", named])]
     with _environment_kept():
         _, address, _ = _in_a_loop(
             lambda: page.launch(
-                server_name=host,
+                server_name=named,
                 server_port=port,
                 inbrowser=open_browser,
                 prevent_thread_lock=True,

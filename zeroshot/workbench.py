@@ -347,7 +347,8 @@ class Workbench:
             if found is None:
                 yield Progress(f"Looking for what speaks for {labels.names[index]!r} in {names[place]} …")
                 found = _explain(classifier, taken[place], index)
-                self._maps.put(map_key, found)
+                if found.error is None:  # another time there may be memory enough
+                    self._maps.put(map_key, found)
             maps[place] = found
         readable = [outcome.source for outcome in outcomes if outcome.error is None]
         explained = [

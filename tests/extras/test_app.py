@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 import zeroshot
-from zeroshot.app import answer, build_app
+from zeroshot.app import answer, build_app, launch_app
 from zeroshot.cli import main
 from zeroshot.workbench import Question, Workbench
 
@@ -135,6 +135,10 @@ def test_answers_as_the_page_shows_them(tmp_path: Path) -> None:
     assert "&lt;b&gt;dog&lt;/b&gt;" in cards
     assert "<b>dog" not in cards + str(table)
     assert python["visible"] is True
+    [*_, (status, cards, _, python)] = answer(bench, [cat], Question("cat"), {0: 0})
+    assert "&#x27;cat&#x27; is the only label" in str(cards)
+    assert "zs-pick" not in str(cards)
+    assert "explain" not in python["value"]
     [(status, *rest)] = list(answer(bench, [cat], Question("cat", templates="a {} {}")))
     assert "2 slots; expected exactly one {}" in status
     assert "The scores below are those before this change." in status
@@ -169,6 +173,25 @@ def test_another_name_of_this_machine_is_refused(server: Server) -> None:
     assert "gradio" in server.get("")
     with pytest.raises(urllib.error.HTTPError, match="400"):
         server.get("", Host="attacker.example:80")
+
+
+@pytest.mark.parametrize(("host", "address"), [("127.8.9.1", "http://127.8.9.1:"), ("::1", "http://[::1]:")])
+def test_other_addresses_of_this_machine_alone(host: str, address: str) -> None:
+    page = build_app()
+    try:
+        found = launch_app(page, host=host, block=False)
+    except zeroshot.errors.OptionError:
+        pytest.skip("no such address here")
+    try:
+        assert found.startswith(address)
+        with urllib.request.urlopen(found, timeout=60) as response:
+            assert response.status == 200
+        rebound = urllib.request.Request(found, headers={"Host": "attacker.example:80"})
+        with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+            urllib.request.urlopen(rebound, timeout=60)
+        refused.value.close()
+    finally:
+        page.close(verbose=False)
 
 
 @pytest.mark.parametrize(("size", "status"), [(500_000, 200), (1_500_000, 413)])
