@@ -394,6 +394,9 @@ def test_notebooks_show_the_table_and_the_picture(shown: Comparison) -> None:
     assert "\x1b" not in page
     assert page.count("<tr>") == 1 + len(NAMES)
     assert page.count("<svg ") == page.count("</svg>") == 1
+    # All of it is where "$5 or $10" in a name is no formula.
+    assert page.startswith('<div class="tex2jax_ignore mathjax_ignore"')
+    assert page.endswith("</svg>\n</div></div>")
 
 
 def test_the_picture_is_saved(shown: Comparison, tmp_path: Path) -> None:

@@ -279,6 +279,7 @@ def test_in_a_notebook(cat: Explanation) -> None:
     pictures = [Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(r"base64,([^\"]+)\"", page)]
     assert [picture.size for picture in pictures] == [(420, 279)] * 2
     assert "Zhou et al." in page
+    assert page.startswith('<div class="tex2jax_ignore mathjax_ignore"')  # "$5 or $10" as a label is no formula
 
 
 def test_a_figure(cat: Explanation, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import torch
 
 from zeroshot.cache import write_atomically
 from zeroshot.classifier import ModelLike, as_encoder
+from zeroshot.display import Html, literal
 from zeroshot.errors import InputTypeError, LabelError, OptionError, PromptError
 from zeroshot.head import Head, build_head
 from zeroshot.image import as_image_list
@@ -111,7 +112,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """The table and the picture, for notebooks."""
-        return as_html(self._about(), self._table(), self._note()) + self.svg()
+        table = as_html(self._about(), self._table(), self._note())
+        return literal(Html(f'{table}<div style="overflow-x:auto">{self.svg()}</div>'))
 
     def svg(self) -> str:
         """Draw the accuracies as dots with their intervals; a whole SVG file, to be read on light and dark."""
@@ -466,7 +468,8 @@ def _dot(x: str, low: str, high: str, y: int) -> str:
 
 def _document(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    style = f'font-family="monospace" font-size="13" fill="{_GREY}" xml:space="preserve"'
+    # Where there is no room it is moved, not made smaller than can be read.
+    style = f'font-family="monospace" font-size="13" fill="{_GREY}" xml:space="preserve" style="max-width:none"'
     label = f'role="img" aria-label="{_escape(title)}"'
     body = "\n".join(parts)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style} {label}>\n{body}\n</svg>\n'

@@ -73,11 +73,14 @@ def escape(text: object) -> Html:
 def page(*parts: object) -> Html:
     """Put parts under each other, as the whole of what a cell shows; formulas are not looked for in it."""
     inner = "".join(f"<div>{escape(part)}</div>" for part in parts if part)
-    # The classes keep MathJax from reading "$5 or $10" as a formula.
-    return Html(
-        '<div class="tex2jax_ignore mathjax_ignore" style="font-size:13px;line-height:1.45;display:flex;'
-        f'flex-direction:column;gap:6px;max-width:920px">{inner}</div>'
-    )
+    style = "font-size:13px;line-height:1.45;display:flex;flex-direction:column;gap:6px;max-width:920px"
+    return literal(Html(inner), style=style)
+
+
+def literal(content: Html, *, style: str = "") -> Html:
+    """Return HTML whose text stays as it is: MathJax, which notebooks have, would make a formula of "$5 or $10"."""
+    attribute = f' style="{style}"' if style else ""
+    return Html(f'<div class="tex2jax_ignore mathjax_ignore"{attribute}>{content}</div>')
 
 
 def title(kind: str, about: object = "") -> Html:

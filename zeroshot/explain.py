@@ -33,6 +33,7 @@ from PIL import Image
 from torch import Tensor
 
 from zeroshot.clip import ClipEncoder
+from zeroshot.display import Html, literal
 from zeroshot.encoder import Encoder, FeatureEncoder
 from zeroshot.errors import InputTypeError, LabelError, OptionError, check_positive
 from zeroshot.figures import new_figure, shorten, text_style
@@ -223,12 +224,13 @@ class Explanation:
         )
         about = html.escape(f"{self.label} {self.score:.1%}")
         source = html.escape(f"{self.method} ({self.citation})")
-        return (
+        figure = (
             '<figure style="margin:0;max-width:880px;font-size:13px">'
             f'<div style="display:flex;gap:2%">{pictures}</div>'
             f"<figcaption style='padding:6px 0'><b>{about}</b> &nbsp; little{bar}much speaks for it<br>"
             f'<span style="opacity:.7">{source}</span></figcaption></figure>'
         )
+        return literal(Html(figure))
 
     def _picture(self, longest: int | None) -> Image.Image:
         if longest is None or max(self.image.size) <= check_positive("longest", longest):

@@ -22,6 +22,7 @@ from PIL import Image
 
 from zeroshot.cache import write_atomically
 from zeroshot.classifier import ModelLike, as_encoder
+from zeroshot.display import Html, literal
 from zeroshot.drawings import LIMITS as LIMITS
 from zeroshot.drawings import PER_CLASS as PER_CLASS
 from zeroshot.drawings import Limit as Limit
@@ -107,7 +108,7 @@ class Limits:
         return "\n".join([f"model: {self.model}", "", *lines, "", self._note()])
 
     def _repr_html_(self) -> str:
-        return as_html(f"model: {self.model}", self._table(), self._note())
+        return literal(Html(as_html(f"model: {self.model}", self._table(), self._note())))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that is known as plain lists, dicts and numbers, ready for JSON."""

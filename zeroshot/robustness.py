@@ -21,6 +21,7 @@ from zeroshot.baselines import expit as expit
 from zeroshot.baselines import fit_line as fit_line
 from zeroshot.baselines import load_baseline as load_baseline
 from zeroshot.baselines import logit as logit
+from zeroshot.display import Html, literal
 from zeroshot.errors import InputTypeError, OptionError
 from zeroshot.figures import new_figure, save_figure
 from zeroshot.shifts import IMAGENET, shift_table
@@ -200,7 +201,7 @@ class Robustness:
         return "\n".join([f"model: {self.name}", "", *lines, "", self._note(), *self.notes])
 
     def _repr_html_(self) -> str:
-        return as_html(f"model: {self.name}", self._table(), self._note())
+        return literal(Html(as_html(f"model: {self.name}", self._table(), self._note())))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that is known as plain lists, dicts and numbers, ready for JSON."""

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from zeroshot.classifier import ModelLike, as_encoder
 from zeroshot.corruptions import SEVERITIES, available_corruptions, check_corruption, corrupted_item
+from zeroshot.display import Html, literal
 from zeroshot.encoder import Encoder
 from zeroshot.errors import ImageError, OptionError, check_positive
 from zeroshot.evaluation import Evaluation, evaluate
@@ -297,7 +298,7 @@ class CorruptionRobustness:
         return "\n".join([self._about(), "", *lines, "", self._note()])
 
     def _repr_html_(self) -> str:
-        return as_html(self._about(), self._table(), self._note())
+        return literal(Html(as_html(self._about(), self._table(), self._note())))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that is known as plain lists, dicts and numbers, ready for JSON."""
