@@ -468,8 +468,9 @@ def _dot(x: str, low: str, high: str, y: int) -> str:
 
 def _document(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    # Where there is no room it is moved, not made smaller than can be read.
-    style = f'font-family="monospace" font-size="13" fill="{_GREY}" xml:space="preserve" style="max-width:none"'
+    # Where there is little room it is made smaller, but not smaller than can be read: then it is moved.
+    room = f'style="max-width:100%;min-width:{3 * width // 4}px;height:auto"'
+    style = f'font-family="monospace" font-size="13" fill="{_GREY}" xml:space="preserve" {room}'
     label = f'role="img" aria-label="{_escape(title)}"'
     body = "\n".join(parts)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style} {label}>\n{body}\n</svg>\n'

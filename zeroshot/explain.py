@@ -211,7 +211,7 @@ class Explanation:
         """The picture beside the map over it, for notebooks; in colours that hold on light and dark."""
         pictures = "".join(
             f'<img src="data:image/jpeg;base64,{_jpeg(picture)}" alt="{html.escape(text)}" '
-            'style="max-width:49%;border-radius:4px;vertical-align:top">'
+            'style="max-width:49%;margin:0;border-radius:4px;vertical-align:top">'
             for picture, text in (
                 (self._picture(_SHOWN), "the picture"),
                 (self.overlay(longest=_SHOWN), f"what speaks for {self.label}"),
@@ -220,7 +220,7 @@ class Explanation:
         stops = ",".join(f"#{part}" for part in _COLOURS.split())
         bar = (
             f'<span style="display:inline-block;width:96px;height:10px;border-radius:2px;vertical-align:middle;'
-            f'margin:0 6px;background:linear-gradient(to right,{stops})"></span>'
+            f'margin:0 6px;font-size:0;background:linear-gradient(to right,{stops})"> to </span>'  # read without styles
         )
         about = html.escape(f"{self.label} {self.score:.1%}")
         source = html.escape(f"{self.method} ({self.citation})")
