@@ -118,6 +118,34 @@ def test_what_is_wrong_is_told_in_a_line(
     assert message in lines[-1]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["head", "build", "--labels", "cat", "rocket"],
+        ["probe", "DATA", "--l2", "1"],
+        ["calibrate", "DATA"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_head_is_written_over_heads_only(
+    command: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [photos if word == "DATA" else word for word in command]
+    embeddings, text, head = tmp_path / "photos.safetensors", tmp_path / "notes.txt", tmp_path / "head"
+    assert run("embed", photos / "cat" / "0.png", "--out", embeddings, *MINI) == 0
+    text.write_text("notes")
+    capsys.readouterr()
+    for path, what in ((embeddings, " but a file of the format 'zeroshot-embeddings/1'"), (text, "")):
+        content = path.read_bytes()
+        assert run(*words, "--out", path, "--model", "/no/such/model") == 1
+        assert capsys.readouterr().err == f"zeroshot: {path} exists and is no head{what}; choose another name\n"
+        assert path.read_bytes() == content
+    assert run("head", "build", "--labels", "dog", "--out", head, *MINI) == 0
+    if command[0] != "calibrate":  # these are all right, so that nothing is to be calibrated
+        assert run(*words, "--out", head, *MINI) == 0
+        assert Head.load(head).labels == ("cat", "rocket")
+
+
 def test_classes_that_the_head_does_not_have(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("probe", photos, "--out", tmp_path / "head", "--l2", "1", *MINI) == 0
     (tmp_path / "other" / "dog").mkdir(parents=True)

@@ -80,6 +80,21 @@ def test_a_broken_image_is_told_before_a_model_is_looked_for(
     assert capsys.readouterr().err.startswith(f"zeroshot: {str(broken)!r} cannot be decoded")
 
 
+@pytest.mark.parametrize(("option", "name"), [("--out", "cat.jpg"), ("--out", "./link.png"), ("--json", "cat.json")])
+def test_the_picture_itself_is_not_written_over(
+    option: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = Path(CAT).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    Path("cat.jpg").write_bytes(content)
+    Path("link.png").symlink_to("cat.jpg")
+    Path("cat.json").hardlink_to("cat.jpg")
+    assert main(["explain", "cat.jpg", *LABELS, option, name]) == 2
+    said = f"zeroshot: {option} is {str(Path(name))!r}, the picture itself; expected another name. Try"
+    assert capsys.readouterr().err.startswith(said)
+    assert Path("cat.jpg").read_bytes() == content
+
+
 def test_a_document_in_place_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", CAT, *LABELS, "--label", "dog", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -25,7 +25,7 @@ from torch import Tensor
 from zeroshot import display
 from zeroshot.cache import cache_folder, write_atomically
 from zeroshot.encoder import Encoder, check_encoder
-from zeroshot.errors import HeadError, InputTypeError, LabelError
+from zeroshot.errors import HeadError, InputTypeError, LabelError, OptionError
 from zeroshot.progress import progress_bar
 from zeroshot.prompts import Labels, LabelsLike, PromptsLike, as_prompt_set, parse_labels
 
@@ -284,6 +284,26 @@ class Head:
             raise
         except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
             raise HeadError(f"{path} cannot be read as a head: {error}; build it again, or check the path") from error
+
+
+def check_head_target(path: Path) -> None:
+    """Raise if a file is there that something is in, and that is no head: a head may be made anew.
+
+    Raises
+    ------
+    OptionError
+        The message says what it is.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            kind = (file.metadata() or {}).get("format", "")
+    except (OSError, safetensors.SafetensorError):
+        kind = ""
+    if kind.partition("/")[0] != FORMAT.partition("/")[0]:
+        what = f" but a file of the format {kind!r}" if kind else ""
+        raise OptionError(f"{path} exists and is no head{what}; choose another name")
 
 
 # Weights and biases on other devices, by the head; not in the head, which is pickled and sent to other machines.

@@ -115,8 +115,11 @@ def _add_outputs(parser: Parser, what: str) -> None:
 
 
 def _probe(arguments: argparse.Namespace) -> int:
+    from zeroshot.head import check_head_target
+
     if not arguments.from_zero_shot and (arguments.prompts or arguments.labels_file):
         arguments.usage_error("--prompts and --labels-file go with --from-zero-shot")
+    check_head_target(arguments.out)
     images, targets, classes = _read(arguments.data)
     validation = _read_as(arguments.validation, classes) if arguments.validation else None
     encoder = zeroshot.load(**model_options(arguments))
@@ -158,9 +161,12 @@ def _fewshot(arguments: argparse.Namespace) -> int:
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from zeroshot.calibration import calibrate
+    from zeroshot.head import check_head_target
 
     if arguments.head and (arguments.prompts or arguments.labels_file):
         arguments.usage_error("--head stands in the place of --prompts and --labels-file")
+    if arguments.out:
+        check_head_target(arguments.out)
     if arguments.head:
         classifier = zeroshot.Classifier.from_head(arguments.head, **model_options(arguments))
         images, targets = _read_as(arguments.data, classifier.labels)

@@ -95,6 +95,9 @@ def _run(arguments: argparse.Namespace) -> int:
     form = Image.EXTENSION.get(arguments.out.suffix.lower()) if arguments.out else None
     if arguments.out and form not in Image.SAVE:
         raise OptionError(f"--out is {str(arguments.out)!r}; expected a name that ends in .png, .jpg or .webp")
+    for option in ("out", "json"):
+        if (written := getattr(arguments, option)) and _is_same_file(written, arguments.image):
+            arguments.usage_error(f"--{option} is {str(written)!r}, the picture itself; expected another name")
     if labels and arguments.label is not None:
         find_label(labels, arguments.label)
     image = open_image(sys.stdin.buffer if arguments.image == "-" else arguments.image)
@@ -112,3 +115,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         text += f"\n{arguments.out}: the picture, with what speaks for {found.label!r} from dark to light"
     return show(arguments, text, found.to_dict())
+
+
+def _is_same_file(written: str | Path, image: str) -> bool:
+    try:
+        return Path(written).samefile(image)
+    except OSError:  # one of them is not there, or no file
+        return False

@@ -62,9 +62,12 @@ def add_parser(commands: Commands) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    from zeroshot.head import check_head_target
+
     prompts = as_prompt_set(arguments.prompts)  # mistakes are told before a checkpoint is fetched
     given = read_labels(arguments)
     labels = prompts.labels if given is None else parse_labels(given)
+    check_head_target(arguments.out)
     encoder = zeroshot.load(**model_options(arguments))
     head = zeroshot.build_head(encoder, labels, prompts=prompts, background=arguments.background)
     code = save(arguments.out, head.save)
