@@ -214,6 +214,15 @@ def test_classes_are_matched_by_name_not_by_order(tree: Path, encoder: ColourEnc
     assert evaluate(tree, model=encoder, prompts="{}", labels=shuffled, match="position").value < 0.3
 
 
+def test_names_that_agree_by_chance_match_nothing(tree: Path, encoder: ColourEncoder) -> None:
+    others = ["blue", "greenred", "cyanblue", "bluewhite", "cyanred", "bluegreen"]
+    with pytest.raises(LabelError, match=r"'blue' agrees, but 'cyan' stands against 'greenred', .* and 2 more; say"):
+        evaluate(tree, model=encoder, prompts="{}", labels=others)
+    told = evaluate(tree, model=encoder, prompts="{}", labels=others, match="position").notes
+    # the pairs that differ, not the one that agrees
+    assert told[0].startswith("classes of the data and labels were matched by position, such as 'cyan' by 'greenred'")
+
+
 def test_what_can_be_measured_is_measured(tree: Path, encoder: ColourEncoder) -> None:
     (tree / "red" / "broken.png").write_bytes(b"no image")
     (tree / "beige").mkdir()

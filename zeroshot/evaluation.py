@@ -40,7 +40,7 @@ from zeroshot.labelled_images import (
     data_digest,
     embed_labelled,
 )
-from zeroshot.matching import Match, Matching, match_classes, some_names
+from zeroshot.matching import Match, Matching, differing_pairs, match_classes, some_names, some_pairs
 from zeroshot.metrics import Estimate, Ranked, estimate
 from zeroshot.progress import progress_bar
 from zeroshot.prompts import METRICS, Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, parse_labels
@@ -487,14 +487,9 @@ def _class_results(labels: Sequence[str], ranked: Ranked | None, gathered: _Gath
 def _notes(data: LabelledImages, labels: Labels, matching: Matching, gathered: _Gathered) -> tuple[str, ...]:
     notes = []
     if data.classes and tuple(data.classes) != labels.names:
-        notes.append(
-            "classes of the data and labels were matched by "
-            + (
-                matching.how
-                if matching.how == "name"
-                else f"position, such as {data.classes[0]!r} by {labels.names[0]!r}"
-            )
-        )
+        pairs = differing_pairs(data.classes, labels, matching) if matching.how == "position" else []
+        such_as = f", such as {some_pairs(pairs, 'by')}" if pairs else ""
+        notes.append(f"classes of the data and labels were matched by {matching.how}{such_as}")
     notes += matching.missing
     if data.classes:
         seen: set[int] = set()

@@ -13,6 +13,8 @@ from zeroshot.prompts import Labels
 
 Match = Literal["auto", "name", "position"]
 _CODE = re.compile(r"[a-z]?[0-9]+", re.IGNORECASE)  # "n01440764", "0007": no name that a prompt set could have
+_STRANGERS = 10  # by position, one class in so many at most may have nothing of its label's name
+_NEAR = 0.8  # of the letters: 'kangoroo' is a 'kangaroo', 'boat' is no 'coat'
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ def match_classes(
     By name, a class is the label of that name, or the one that has that name among its synonyms; letter case, and
     whether words are joined by spaces, underscores or hyphens, do not matter. Names that several labels have never
     match. By position, class n is label n. ``auto`` goes by position where there are as many labels as classes and all
-    common names stand at the same position; else by name. Codes as names, such as ``n01440764``, may have none in
-    common; if they are the numbers from 0, in whatever order, they are the positions.
+    common names stand at the same position; else by name. A few names may agree so by chance: it is an error then if
+    more than a tenth of the classes are not their labels spelt otherwise. Codes as names, such as ``n01440764``, may
+    have none in common; if they are the numbers from 0, in whatever order, they are the positions.
 
     Parameters
     ----------
@@ -57,7 +60,8 @@ def match_classes(
     Raises
     ------
     LabelError
-        If no class has a label; or by position, if their numbers differ.
+        If no class has a label; by position, if their numbers differ; by ``auto``, if it is open which of both is
+        meant.
     OptionError
         If `match` is none of these.
 
@@ -85,6 +89,7 @@ def match_classes(
     common = sum(position is not None for position in found)
     if match == "auto" and same_number and agree:
         if common or list(classes) == list(labels.names):
+            _check_alike(classes, labels, found, where)
             return by_position
         if all(_CODE.fullmatch(name) for name in classes):
             if not all(name.isdecimal() for name in classes):
@@ -121,6 +126,45 @@ def _by_name(classes: Sequence[str], labels: Labels) -> list[int | None]:
     return found
 
 
+def _check_alike(classes: Sequence[str], labels: Labels, found: Sequence[int | None], where: str) -> None:
+    """Raise an error if names that agree at their positions may do so by chance: too many others are no namesakes."""
+    strangers = [
+        (name, label)
+        for name, label, position in zip(classes, labels.names, found, strict=True)
+        if position is None and not _alike(name, label)
+    ]
+    if len(strangers) * _STRANGERS <= len(classes):
+        return
+    same = [name for name, position in zip(classes, found, strict=True) if position is not None]
+    raise LabelError(
+        f"of the {len(classes)} classes of {where} and as many labels {some_names(same)} "
+        f"agree{'s' * (len(same) == 1)}, but {some_pairs(strangers, 'stands against')}; say match='position' if "
+        "they mean the same in the same order, or match='name' to leave out the classes without a label"
+    )
+
+
+def differing_pairs(classes: Sequence[str], labels: Labels, matching: Matching) -> list[tuple[str, str]]:
+    """Return classes and their labels where the names are not the same, those that have the least in common first."""
+    pairs = [
+        (name, labels.names[position])
+        for name, position in zip(classes, matching.positions, strict=True)
+        if position is not None and _fold(name) != _fold(labels.names[position])
+    ]
+    return sorted(pairs, key=lambda pair: _alike(*pair))
+
+
+def _alike(name: str, label: str) -> bool:
+    """Whether two names may be one spelt twice: few letters differ, or one is the beginning or words of the other."""
+    words, others, short, long = _words(name), _words(label), *sorted((_fold(name), _fold(label)), key=len)
+    if difflib.SequenceMatcher(None, short, long).ratio() >= _NEAR or (len(short) >= 4 and long.startswith(short)):
+        return True
+    return bool(words and others) and (words <= others or others <= words)
+
+
+def _words(name: str) -> set[str]:
+    return {word.casefold() for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+", name)}  # "SeaLake" has two
+
+
 def _fold(name: str) -> str:
     return " ".join(re.split(r"[\s_\-]+", name.strip().casefold()))
 
@@ -144,3 +188,9 @@ def near_names(name: str, names: Sequence[str]) -> str:
 def some_names(names: Sequence[str], count: int = 3) -> str:
     """Return the first few names for a message, and how many more there are."""
     return ", ".join(map(repr, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def some_pairs(pairs: Sequence[tuple[str, str]], how: str, count: int = 3) -> str:
+    """Return the first few pairs for a message, joined by `how`, and how many more there are."""
+    shown = ", ".join(f"{name!r} {how} {label!r}" for name, label in pairs[:count])
+    return shown + (f" and {len(pairs) - count} more" if len(pairs) > count else "")
