@@ -178,7 +178,7 @@ def test_a_background_that_is_more_probable_leaves_no_label() -> None:
 
 def test_no_label_is_shown_as_such_everywhere() -> None:
     nothing = prediction([0.25, 0.125], ["cat", "dog"], background=0.625)
-    assert repr(nothing) == "Prediction(None; cat 25.0%, dog 12.5%)"
+    assert repr(nothing) == "Prediction(None; (none of these) 62.5%, cat 25.0%, dog 12.5%)"
     assert str(nothing).splitlines()[0].startswith("(none of these)   62.5%")
     assert "none of these" in nothing._repr_html_()
 
@@ -262,7 +262,11 @@ def test_rows_sum_to_one_for_many_classes(fake: Any) -> None:
 
 
 def test_one_class_has_probability_one(fake: Any) -> None:
-    assert Classifier(["cat"], model=fake, cache=False).predict_proba("anything").tolist() == [[1.0]]
+    with pytest.warns(UserWarning, match="'cat' is the only label and gets the probability 1") as caught:
+        classifier = Classifier(["cat"], model=fake, cache=False)
+    assert classifier.predict_proba("anything").tolist() == [[1.0]]
+    assert [one.filename for one in caught] == [__file__]
+    Classifier(["cat"], model=fake, background=["something else"], cache=False)
 
 
 def test_half_precision_is_scored_in_full(open_clip_folder: Path, pictures: list[Any]) -> None:
@@ -359,6 +363,7 @@ def test_mapping_labels(fake: Any) -> None:
     assert [result.label for result in classifier(["cat", "dog", "aardvark"])] == ["pet", "pet", "wild"]
 
 
+@pytest.mark.filterwarnings("ignore:label .* reads like label")
 def test_repeated_labels_are_two_columns(fake: Any) -> None:
     classifier = Classifier(["cat", "dog", "cat"], model=fake, prompts="{}", cache=False)
     probabilities = classifier.predict_proba("cat")[0]

@@ -96,7 +96,7 @@ def test_a_broken_image_takes_nothing_from_the_others(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("classify", "missing.jpg", "--labels", "cat", *MINI), 1, "missing.jpg"),
+        (("classify", "missing.jpg", "--labels", "cat", "dog", *MINI), 1, "missing.jpg"),
         (("classify", CAT, *MINI), 1, "no labels"),
         (("classify", CAT, "--labels", " ", *MINI), 1, "blank"),
         (("classify", CAT, "--labels", "cat", "--model", "ViT-B-99/openai"), 1, "ViT-B-32/openai"),
@@ -286,6 +286,7 @@ def test_a_job_is_not_done_over_unasked(photos: Path, capsys: pytest.CaptureFixt
     assert Path("results.csv").read_bytes() != content
 
 
+@pytest.mark.filterwarnings("ignore:'dog' is the only label")
 def test_embeddings_are_made_once_and_scored_often(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("embed", "photos", *MINI, "--out", "photos.safetensors", "--stored-dtype", "float16") == 1
     assert "3 images in photos.safetensors; failed: 1 ImageError" in capsys.readouterr().err
@@ -427,3 +428,11 @@ def test_help_imports_nothing_heavy() -> None:
 def test_as_a_module(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"zeroshot {zeroshot.__version__}\n", "")
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_labels_with_commas_between_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("classify", CAT, *MINI, "--labels", "cat,dog") == 0
+    comma, alone = capsys.readouterr().err.splitlines()
+    assert comma == "zeroshot: warning: 'cat,dog' is taken as one label; labels are separated by spaces"
+    assert alone.startswith("zeroshot: warning: 'cat,dog' is the only label")

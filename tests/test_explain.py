@@ -332,7 +332,7 @@ def test_options_out_of_their_range(classifier: Classifier, mini: Any) -> None:
         classifier.explain(IMAGES / "cat.jpg", of="cosine")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="layers is 0"):
         classifier.explain(IMAGES / "cat.jpg", layers=0)
-    alone = Classifier(["cat"], model=mini, cache=False)
+    alone = Classifier.from_head(zeroshot.build_head(mini, ["cat"], cache=False), model=mini)
     with pytest.raises(OptionError, match="the only class is 'cat', whose probability is 1"):
         alone.explain(IMAGES / "cat.jpg")
     assert alone.explain(IMAGES / "cat.jpg", of="similarity").score == 1

@@ -71,6 +71,7 @@ def kept() -> list[Path]:
     ],
     ids=["default", "templates", "one class", "repeated", "synonyms", "whole prompts", "function"],
 )
+@pytest.mark.filterwarnings("ignore:label .* reads like label")
 def test_rows_are_normalised_means_of_normalised_embeddings(
     request: pytest.FixtureRequest, kind: str, labels: Any, prompts: Any, expanded: Any
 ) -> None:
@@ -104,6 +105,11 @@ def test_rows_do_not_depend_on_how_prompts_are_cut_into_chunks(
     head = build_head(fake, labels, prompts=["a {}", "the {}"], cache=False)
     torch.testing.assert_close(head.weight, expected.weight)
     assert sum(map(len, fake.texts)) == 12
+
+
+def test_a_background_that_is_a_label_is_told(fake: Any) -> None:
+    with pytest.warns(UserWarning, match="background 'Cat' is one of the labels too"):
+        build_head(fake, LABELS, background=["noise", "Cat"], cache=False)
 
 
 def test_background_classes_are_the_last_rows(fake: Any, tmp_path: Path) -> None:
@@ -244,6 +250,7 @@ def test_a_cached_head_belongs_to_the_encoder_that_asked(fake: Any, make_fake: A
     ],
     ids=lambda change: str(next(iter(change.values()))),
 )
+@pytest.mark.filterwarnings("ignore:label .* reads like label")
 def test_whatever_differs_is_built_anew(fake: Any, change: dict[str, Any]) -> None:
     first = build_head(fake, LABELS, prompts=TEMPLATES)
     fake.fingerprint = change.get("fingerprint", fake.fingerprint)
@@ -334,6 +341,7 @@ def test_heads_of_a_real_encoder_are_kept_under_its_files(
 # -------------------------------------------------------------------------------------------------------- save, load
 
 
+@pytest.mark.filterwarnings("ignore:label .* reads like label")
 def test_save_and_load_give_everything_back(make_fake: Any, tmp_path: Path) -> None:
     labels = ["missile", "猫", "missile", 'a "quoted" {name}\n', "🐈"]
     for bias in (None, -10.125):

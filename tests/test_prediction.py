@@ -142,15 +142,23 @@ def test_no_label_above_the_threshold() -> None:
 def test_below_the_threshold_the_best_one_and_its_probability_stay_to_be_seen() -> None:
     unsure = prediction([0.4, 0.35], ["cat", "dog"], threshold=0.5, background=0.25)
     assert unsure.label is None
-    assert str(unsure).split("\n")[:2] == ["(none reaches 50%)", "cat   40.0%  ████████"]
-    assert repr(unsure) == "Prediction(None; cat 40.0%, dog 35.0%)"
+    assert str(unsure).split("\n")[:2] == ["(none reaches 50%)", "cat               40.0%  ████████"]
+    assert repr(unsure) == "Prediction(None; (none reaches 50%), cat 40.0%, dog 35.0%, (none of these) 25.0%)"
     for shown in (unsure, Predictions([unsure])):
         page = shown._repr_html_()
         assert page.index("(none reaches 50%)") < page.index("cat") < page.index("40.0%") < page.index("35.0%")
-        assert NONE not in page  # what was found for "none of these", 25%, is less than for cats
-        assert "25.0%" not in page
+        assert page.index("35.0%") < page.index(NONE) < page.index("25.0%")
         assert zeroshot.display.BLUE not in page
     assert "(none reaches 99.95%)" in str(prediction([0.5, 0.5], threshold=0.9995))
+
+
+def test_a_background_that_does_not_win_is_shown_where_it_belongs() -> None:
+    found = prediction([0.6, 0.1, 0.05], LABELS, background=0.25, top_k=2)
+    assert [line.split("  ")[0].strip() for line in str(found).split("\n")] == [LABELS[0], NONE, LABELS[1]]
+    assert repr(found) == f"Prediction({LABELS[0]!r}, 60.0%; {NONE} 25.0%, {LABELS[1]} 10.0%)"
+    unknown = prediction([0.3, 0.1], ["cat", "dog"], background=0.6)
+    assert repr(unknown).startswith(f"Prediction(None; {NONE} 60.0%, cat")
+    assert len(repr(prediction([0.6, 0.4], ["x" * 2000, "y" * 2000]))) < 200
 
 
 def test_several_labels_that_are_right_all_stand_out() -> None:
@@ -202,7 +210,7 @@ def test_heads_encoders_prompts_and_classifiers_show_themselves(clip: Any, fake:
     assert "hen: a &lt;hen&gt;" in words
     function = zeroshot.PromptSet((), function=lambda label: [label])._repr_html_()
     assert "&lt;lambda&gt;" in function
-    assert "1 class" in Reader(Classifier(["cat"], model=fake, cache=False)._repr_html_()).text
+    assert "1 class" in Reader(Classifier(["cat"], model=fake, background=["noise"], cache=False)._repr_html_()).text
 
 
 # --------------------------------------------------------------------------------------------------------- figures

@@ -21,6 +21,7 @@ from zeroshot.prompts import (
     PromptSet,
     as_prompt_set,
     available_prompts,
+    choose_labels,
     load_prompts,
     parse_labels,
 )
@@ -127,6 +128,21 @@ def test_labels_that_cannot_be_used(labels: Any, error: type[Exception], message
 
 
 # ----------------------------------------------------------------------------------------------------- templates
+
+
+@pytest.mark.parametrize(
+    "labels", [["cat", "dog", "cat"], ["cat", "dog", " Cat "], {"cat": "cat", "dog": "dog", "tom": ["cat"]}]
+)
+def test_a_label_that_stands_twice_is_told(labels: Any) -> None:
+    with pytest.warns(UserWarning, match=r"label 2 \(.*\) reads like label 0 \('cat'\).*; drop one, or add a word"):
+        choose_labels(labels, as_prompt_set(None))
+
+
+def test_a_shipped_set_repeats_names_as_its_data_set_does() -> None:
+    for prompts in map(load_prompts, available_prompts()):  # warnings are errors
+        if prompts.classes:
+            assert choose_labels(None, prompts) == choose_labels(prompts.labels, as_prompt_set(None))
+            assert choose_labels(prompts.classes, prompts).names == prompts.classes
 
 
 @given(WITHOUT_BRACES, WITHOUT_BRACES, st.text())

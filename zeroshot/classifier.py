@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +20,13 @@ from zeroshot import display
 from zeroshot.cache import file_stamps
 from zeroshot.clip import ClipEncoder, Precision, load
 from zeroshot.encoder import Encoder, FeatureEncoder, check_encoder, feature_encoder
-from zeroshot.errors import CheckpointError, HeadError, OptionError, check_positive
+from zeroshot.errors import CheckpointError, HeadError, OptionError, check_positive, levels_to_caller
 from zeroshot.files import find_weights
 from zeroshot.head import Head, build_head
 from zeroshot.image import ImageLike, Images, is_single_image, iter_images
 from zeroshot.pictures import hold
 from zeroshot.prediction import DEFAULT_TOP_K, Outcome, Prediction, Predictions
-from zeroshot.prompts import Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, parse_labels
+from zeroshot.prompts import Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, choose_labels
 from zeroshot.registry import DEFAULT_MODEL, is_known
 from zeroshot.stream import EmbeddedBatch, OnError, each_result, embed_batches
 
@@ -102,10 +103,16 @@ class Classifier:
     ) -> None:
         # Mistakes in labels and prompts are told before a checkpoint is fetched or loaded.
         prompt_set = as_prompt_set(prompts)
-        parsed = prompt_set.labels if labels is None else parse_labels(labels)
+        parsed = choose_labels(labels, prompt_set)
         self.encoder = as_encoder(model, device=device, dtype=dtype, approximate=approximate, compile=compile)
         self.head = build_head(self.encoder, parsed, prompts=prompt_set, background=background, cache=cache)
         self.multi_label = _check_multi_label(self.head, multi_label)
+        if len(self.head.weight) == 1 and not multi_label:
+            warnings.warn(
+                f"{self.labels[0]!r} is the only label and gets the probability 1 whatever an image shows; add labels, "
+                "or background=['something else']",
+                stacklevel=levels_to_caller(),
+            )
 
     @classmethod
     def from_head(
@@ -644,7 +651,7 @@ def _classifier(
         )
     precision = str(dtype).removeprefix("torch.")
     where = None if device is None else str(device)
-    parsed = prompt_set.labels if labels is None else parse_labels(labels)
+    parsed = choose_labels(labels, prompt_set)
     known = (parsed, prompt_set, tuple(background), multi_label)
     return _remembered(*known, *_identity(model), where, precision, approximate)
 

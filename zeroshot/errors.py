@@ -24,6 +24,7 @@ A message says what came, what was expected, and how to mend it.
 from __future__ import annotations
 
 import operator
+import sys
 
 
 class ZeroShotError(Exception):
@@ -246,3 +247,13 @@ def check_positive(name: str, value: object) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
         raise OptionError(f"{name} is {value!r}; expected a whole number of at least 1")
     return operator.index(value)
+
+
+def levels_to_caller() -> int:
+    """How far up the stack the first frame outside this package is: the line that the person wrote."""
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame = frame.f_back
+        level += 1
+    return level

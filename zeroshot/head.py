@@ -25,9 +25,9 @@ from torch import Tensor
 from zeroshot import display
 from zeroshot.cache import cache_folder, write_atomically
 from zeroshot.encoder import Encoder, check_encoder
-from zeroshot.errors import HeadError, InputTypeError, LabelError, OptionError
+from zeroshot.errors import HeadError, InputTypeError, LabelError, OptionError, levels_to_caller
 from zeroshot.progress import progress_bar
-from zeroshot.prompts import Labels, LabelsLike, PromptsLike, as_prompt_set, parse_labels
+from zeroshot.prompts import Labels, LabelsLike, PromptsLike, as_prompt_set, choose_labels, parse_labels, spoken
 
 FORMAT = "zeroshot-head/3"
 # Those of before have no bias of classes, are for embeddings, and are not calibrated: as the defaults say.
@@ -360,9 +360,9 @@ def build_head(
     """
     check_encoder(encoder)
     prompt_set = as_prompt_set(prompts)
-    parsed = prompt_set.labels if labels is None else parse_labels(labels)
+    parsed = choose_labels(labels, prompt_set)
     expanded = prompt_set.expand(parsed)
-    others = _parse_background(background)
+    others = _parse_background(background, parsed)
     expanded += prompt_set.expand(others)
     digest = _digest(encoder.fingerprint, parsed.names, len(others.names), expanded)
     path = cache_folder() / "heads" / f"{digest}.safetensors"
@@ -397,13 +397,21 @@ def build_head(
     return head
 
 
-def _parse_background(background: Sequence[str]) -> Labels:
+def _parse_background(background: Sequence[str], labels: Labels) -> Labels:
     if not isinstance(background, str) and not background:
         return Labels((), ())
     try:
-        return parse_labels(background)
+        others = parse_labels(background)
     except (LabelError, InputTypeError) as error:
         raise type(error)(f"background: {error}") from error
+    known = set(map(spoken, labels.synonyms))
+    both = [name for name, words in zip(others.names, others.synonyms, strict=True) if spoken(words) in known]
+    if both:
+        warnings.warn(
+            f"background {both[0]!r} is one of the labels too, and the two share one probability; drop one of them",
+            stacklevel=levels_to_caller(),
+        )
+    return others
 
 
 def _embed_classes(encoder: Encoder, expanded: Sequence[Sequence[str]], *, progress: bool) -> Tensor:

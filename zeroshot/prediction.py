@@ -12,13 +12,14 @@ import numpy.typing as npt
 from zeroshot import display, pictures
 from zeroshot.display import Html
 from zeroshot.errors import HeadError, OptionError, ZeroShotError, check_positive
-from zeroshot.figures import Panel, plot_panels
+from zeroshot.figures import Panel, plot_panels, shorten
 from zeroshot.formats import import_pandas
 
 DEFAULT_TOP_K = 5
 NONE = "(none of these)"
 # Results that a grid shows, and classes of each.
 _SHOWN, _CLASSES_OF_EACH = 24, 3
+_NAME = 60  # letters of a name in a line of text
 # Pixels of the longer side of a picture: alone, in a grid, and in a figure.
 _ALONE, _IN_GRID, _IN_FIGURE = 360, 200, 480
 
@@ -163,9 +164,9 @@ class Prediction:
     # --------------------------------------------------------------------------------------------------- showing
 
     def __repr__(self) -> str:
-        matches = self.top()[0 if self.label is None else 1 :]
-        others = ", ".join(f"{match.label} {match.score:.1%}" for match in matches)
-        first = "None" if self.label is None else f"{self.label!r}, {self.score:.1%}"
+        rows = self._bars(self.top_k)[0 if self.label is None else 1 :]
+        others = ", ".join(_short(row.name) + ("" if row.share is None else f" {row.share:.1%}") for row in rows)
+        first = "None" if self.label is None else f"{_short(self.label)!r}, {self.score:.1%}"
         return f"Prediction({first}{'; ' + others if others else ''})"
 
     def __str__(self) -> str:
@@ -215,12 +216,13 @@ class Prediction:
         return plot_panels([self._panel(self._top_k(top_k))])
 
     def _bars(self, top_k: int) -> list[display.Bar]:
-        """Lines of a bar chart; where there is no label, the first one says why."""
+        """Lines of a bar chart, the background's among them; where there is no label, the first one says why."""
         chosen = {match.index for match in self.above()} if self.multi_label else {self.index}
         rows = [display.Bar(match.label, match.score, match.index in chosen) for match in self.top(top_k)]
-        if self.background > self.score:
-            rows.insert(0, display.Bar(NONE, self.background, is_none=True))
-        elif self.index is None:
+        if self.background:
+            place = sum(match.score >= self.background for match in self.top(top_k))
+            rows.insert(place, display.Bar(NONE, self.background, is_none=True))
+        if self.index is None and self.background <= self.score:
             rows.insert(0, display.Bar(f"(none reaches {100 * self.threshold:.6g}%)", None, is_none=True))
         return rows
 
@@ -441,6 +443,11 @@ class Outcome:
         if self.prediction is None:
             return display.page(display.title(source, self.error or ""))
         return display.page(display.title(source), Html(self.prediction._repr_html_()))
+
+
+def _short(name: str) -> str:
+    """A name in a line of text."""
+    return name if len(name) <= _NAME else shorten(name, _NAME)
 
 
 def _bar(share: float, width: int) -> str:

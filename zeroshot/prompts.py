@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,7 +21,7 @@ from typing import Any, TypeAlias
 
 from zeroshot import display
 from zeroshot.article import indefinite_article
-from zeroshot.errors import InputTypeError, LabelError, PromptError, PromptNotFoundError
+from zeroshot.errors import InputTypeError, LabelError, PromptError, PromptNotFoundError, levels_to_caller
 
 SLOT = "{}"
 DEFAULT_TEMPLATE = "a photo of a {}."  # the paper's default prompt, section 3.1.4
@@ -319,6 +320,49 @@ def parse_labels(labels: LabelsLike) -> Labels:
         names = tuple(labels)
         synonyms = tuple((name,) for name in names)
     return _check_labels(Labels(names, synonyms))
+
+
+def choose_labels(labels: LabelsLike | None, prompts: PromptSet) -> Labels:
+    """Return the labels that somebody gave, or else the classes of the prompt set.
+
+    Raises
+    ------
+    LabelError, InputTypeError
+        As `parse_labels` does; or if there are neither.
+
+    Warns
+    -----
+    UserWarning
+        If no prompt tells two of those given apart. The classes of a data set repeat as the data has them.
+    """
+    if labels is None:
+        return prompts.labels
+    parsed = parse_labels(labels)
+    if not isinstance(labels, Labels) and parsed.names != prompts.classes:
+        _warn_of_repeats(parsed)
+    return parsed
+
+
+def spoken(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a class as tokenizers read them: without capitals, and without spaces that say nothing."""
+    return tuple(" ".join(word.split()).lower() for word in words)
+
+
+def _warn_of_repeats(labels: Labels) -> None:
+    first: dict[tuple[str, ...], int] = {}
+    repeats = []
+    for index, words in enumerate(labels.synonyms):
+        if (before := first.setdefault(spoken(words), index)) != index:
+            repeats.append((before, index))
+    if not repeats:
+        return
+    before, index = repeats[0]
+    more = f" ({len(repeats) - 1} more are repeated)" if len(repeats) > 1 else ""
+    warnings.warn(
+        f"label {index} ({labels.names[index]!r}) reads like label {before} ({labels.names[before]!r}), and the two "
+        f"share one probability; drop one, or add a word that tells them apart{more}",
+        stacklevel=levels_to_caller(),
+    )
 
 
 def _check_labels(labels: Labels) -> Labels:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import html
 import itertools
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from zeroshot.errors import InputTypeError, OptionError
+from zeroshot.errors import InputTypeError, OptionError, levels_to_caller
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -327,18 +326,8 @@ def warn_of_cuts(too_long: Sequence[str], count: int, context: int) -> None:
             f"{len(too_long)} of {count} texts are longer than {context} tokens and were cut; "
             f"what follows the cut has no effect. The first: {first!r}",
             CutWarning,
-            stacklevel=_levels_to_caller(),
+            stacklevel=levels_to_caller(),
         )
-
-
-def _levels_to_caller() -> int:
-    """How far up the stack the first frame outside this package is: the line that the person wrote."""
-    level = 1
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
-        frame = frame.f_back
-        level += 1
-    return level
 
 
 def _byte_symbols() -> dict[int, str]:

@@ -19,7 +19,7 @@ from zeroshot.encoder import Encoder, check_encoder
 from zeroshot.errors import OptionError, PromptError
 from zeroshot.head import Head
 from zeroshot.image import as_image_list
-from zeroshot.prompts import DEFAULT_TEMPLATE, Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, parse_labels
+from zeroshot.prompts import DEFAULT_TEMPLATE, Labels, LabelsLike, PromptSet, PromptsLike, as_prompt_set, choose_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ def weigh_templates(
     """
     check_encoder(encoder)
     prompt_set = _check_templates(as_prompt_set(prompts))
-    parsed = prompt_set.labels if labels is None else parse_labels(labels)
+    parsed = choose_labels(labels, prompt_set)
     images = as_image_list(images)
     others = [] if pretraining is None else as_image_list(pretraining)
     _check_images(len(images), None if pretraining is None else len(others))

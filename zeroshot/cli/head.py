@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import zeroshot
 from zeroshot.cli.options import add_general, add_labels, add_model, add_prompts, model_options, read_labels
 from zeroshot.cli.output import save, show
-from zeroshot.prompts import as_prompt_set, parse_labels
+from zeroshot.prompts import as_prompt_set, choose_labels
 
 if TYPE_CHECKING:
     from zeroshot.cli.options import Commands
@@ -65,8 +65,7 @@ def _build(arguments: argparse.Namespace) -> int:
     from zeroshot.head import check_head_target
 
     prompts = as_prompt_set(arguments.prompts)  # mistakes are told before a checkpoint is fetched
-    given = read_labels(arguments)
-    labels = prompts.labels if given is None else parse_labels(given)
+    labels = choose_labels(read_labels(arguments), prompts)
     check_head_target(arguments.out)
     encoder = zeroshot.load(**model_options(arguments))
     head = zeroshot.build_head(encoder, labels, prompts=prompts, background=arguments.background)

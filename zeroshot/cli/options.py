@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,8 @@ def read_labels(arguments: argparse.Namespace) -> list[str] | None:
     path: Path | None = arguments.labels_file
     if named and path:
         raise LabelError("both --labels and --labels-file were given; expected one of them")
+    if named and len(named) == 1 and "," in named[0]:
+        warnings.warn(f"{named[0]!r} is taken as one label; labels are separated by spaces", stacklevel=2)
     return named if path is None else read_lines(path)
 
 
