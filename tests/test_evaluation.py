@@ -265,6 +265,7 @@ def test_wrong_lists(tree: Path, encoder: ColourEncoder) -> None:
     assert reasons == {"the label 'blu' is no class (did you mean 'blue'?)": 1, "there is no label": 1}
 
 
+@pytest.mark.filterwarnings("ignore:.* is the only label")
 def test_nothing_to_measure(tmp_path: Path, encoder: ColourEncoder) -> None:
     (tmp_path / "pictures" / "red").mkdir(parents=True)
     (tmp_path / "pictures" / "red" / "1.png").write_bytes(b"no image")
@@ -308,6 +309,7 @@ def test_the_digest_of_the_data_is_that_of_names_and_classes(tree: Path, encoder
     assert evaluate(moved, model=encoder, prompts="{}").setup["data"]["digest"] != digest
 
 
+@pytest.mark.filterwarnings("ignore:.* is the only label")
 def test_what_large_images_are_decoded_by_is_written_down(tmp_path: Path) -> None:
     photographs = Path(__file__).parents[1] / "examples" / "images"
     data = ([photographs / "cat.jpg"], ["cat"])

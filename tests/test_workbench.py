@@ -132,6 +132,7 @@ def small_photographs(folder: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.filterwarnings("ignore:label .* reads like label")
 def test_the_python_draws_the_same_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = small_photographs(tmp_path)
     question = Question("cat\nspoon\ncup of coffee\nspoon", background="something else")
