@@ -109,6 +109,7 @@ def test_a_broken_image_takes_nothing_from_the_others(tmp_path: Path, capsys: py
         (("classify", "--labels", "cat"), 2, "IMAGE"),
         (("clasify", CAT), 2, "classify"),
         (("classify", "--labels", "cat", CAT, *MINI), 2, "put images before --labels"),
+        (("classify", CAT, "--labels", "cat", COFFEE, *MINI), 2, f"{COFFEE!r} was read as a label; put images before"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -264,6 +265,39 @@ def test_a_folder_into_a_file(photos: Path, capsys: pytest.CaptureFixture[str]) 
         ("photos/cat.jpg", "cat", ""),
         ("photos/coffee.jpg", "cup of coffee", ""),
     ]
+
+
+def test_folders_patterns_and_lists_are_printed_too(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("names.txt").write_text("photos/coffee.jpg\n", encoding="utf-8")
+    sources = ("photos", "photos/c*.jpg", "@names.txt")
+    assert run("classify", *sources, *THINGS, "--json", "--batch-size", "2") == 1  # one is broken
+    results = json.loads(capsys.readouterr().out)
+    assert [(Path(result["image"]).stem, result.get("label")) for result in results] == [
+        ("broken", None),
+        *[("cat", "cat"), ("coffee", "cup of coffee")] * 2,
+        ("coffee", "cup of coffee"),
+    ]
+    assert run("classify", "photos/ca*.jpg", *THINGS) == 0
+    assert capsys.readouterr().out.startswith("photos/cat.jpg\ncat ")  # a pattern does not say which it is
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("classify", "nope.jpg"), "no image at 'nope.jpg'"),
+        (("classify", "phtos", "--out", "x.csv"), "no image at 'phtos'"),
+        (("classify", "photos", "nope*.jpg"), "nothing matches nope*.jpg"),
+        (("embed", "phtos", "--out", "x.parquet"), "Did you mean 'photos'?"),
+    ],
+)
+def test_images_are_looked_for_before_a_model(
+    photos: Path, words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = ("--labels", "cat", "dog") if words[0] == "classify" else ()
+    assert run(*words, *labels, "--model", "/no/such/model") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert list(photos.glob("x.*")) == []
 
 
 def test_a_job_in_which_nothing_fails_is_done(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

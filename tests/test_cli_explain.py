@@ -66,7 +66,7 @@ def test_a_mistake_is_one_line(options: list[str], message: str, capsys: pytest.
 
 def test_an_image_that_was_taken_for_a_label(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--labels", "cat", CAT, "--out", "heat.png"]) == 2
-    assert capsys.readouterr().err.startswith(f"zeroshot: {CAT!r} was read as a label, and no image is left; put the")
+    assert capsys.readouterr().err.startswith(f"zeroshot: {CAT!r} was read as a label; put the image before")
     assert main(["explain", "--labels", "cat", "--out", "heat.png"]) == 2
     assert "required: IMAGE" in capsys.readouterr().err
 

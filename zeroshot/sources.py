@@ -182,6 +182,36 @@ def image_extensions() -> frozenset[str]:
 # ----------------------------------------------------------------------------------------------- patterns and lists
 
 
+def absent_names(specifications: Sequence[str]) -> list[str]:
+    """Return what sources name, as far as they were looked at, if nothing of it is there; else an empty list.
+
+    Nothing is opened but lists; what is on standard input or another machine counts as there.
+
+    Raises
+    ------
+    ImageNotFoundError
+        If a pattern matches nothing, or a list does not exist.
+
+    Examples
+    --------
+    >>> absent_names(["nowhere.jpg"]), absent_names(["nowhere.jpg", "examples"])
+    (['nowhere.jpg'], [])
+    """
+    absent: list[str] = []
+    is_there = False
+    for specification in specifications:
+        if specification in ("-", "@-"):
+            is_there = True
+            continue
+        for name in _names(specification):
+            table = _TABLE.fullmatch(name)
+            if "://" in name or os.path.lexists(table["path"] if table else name):
+                is_there = True
+                break
+            absent.append(name)
+    return [] if is_there else absent
+
+
 def _names(specification: str) -> Iterator[str]:
     """Yield what a list or a pattern stands for: images, folders, archives and tables."""
     if specification.startswith("@"):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zeroshot
 from zeroshot.cli.options import (
-    BATCH,
     add_batches,
     add_json,
     add_labels,
@@ -40,13 +40,13 @@ from zeroshot.errors import ImageError, OptionError, ZeroShotError
 if TYPE_CHECKING:
     from zeroshot.cli.options import Commands
     from zeroshot.cli.parser import Parser
-    from zeroshot.embeddings import Embeddings
+    from zeroshot.image import Item
     from zeroshot.jobs import Summary
-    from zeroshot.prediction import Prediction
+    from zeroshot.prediction import Outcome
 
 _SOURCES = (
     "folders, patterns (photos/*.jpg, shard-{0000..0009}.tar), tar archives, parquet tables (table.parquet:column) "
-    "and lists (@names.txt, @- for standard input); a killed run is taken up with --resume."
+    "and lists (@names.txt, @- for standard input); a killed run with --out is taken up with --resume."
 )
 
 
@@ -56,7 +56,7 @@ def add_parser(commands: Commands) -> None:
         "classify",
         help="say which of the named classes each image shows",
         usage="zeroshot classify IMAGE … --labels LABEL … [options]",
-        description=f"Say which of the named classes each image shows. With --out they may also be {_SOURCES}",
+        description=f"Say which of the named classes each image shows. Images may also be {_SOURCES}",
         examples=(
             "zeroshot classify examples/images/cat.jpg --labels cat dog car --model mini",
             "zeroshot classify examples/images/*.jpg --prompts cifar10 --model mini --json",
@@ -66,7 +66,7 @@ def add_parser(commands: Commands) -> None:
     )
     group = classify.add_argument_group("images")
     images = group.add_argument(
-        "images", nargs="+", default=[], metavar="IMAGE", help="path or URL of an image; - for standard input"
+        "images", nargs="+", default=[], metavar="IMAGE", help="path or URL of an image or folder; - for standard input"
     )
     images.required = False  # --embeddings may stand in its place; nargs="*" would take nothing before an option
     group.add_argument(
@@ -147,8 +147,8 @@ def _add_job_options(parser: Parser, title: str, out: str, *, required: bool = F
 
 
 def _classify(arguments: argparse.Namespace) -> int:
-    if not arguments.images and not arguments.embeddings and (taken := image_among(arguments.labels)):
-        arguments.usage_error(f"{taken!r} was read as a label, and no image is left; put images before --labels")
+    if taken := image_among(arguments.labels):
+        arguments.usage_error(f"{taken!r} was read as a label; put images before --labels")
     if bool(arguments.images) == bool(arguments.embeddings):
         arguments.usage_error("one of IMAGE and --embeddings is required")
     if arguments.out is None and (arguments.resume or arguments.overwrite or arguments.devices):
@@ -160,7 +160,7 @@ def _classify(arguments: argparse.Namespace) -> int:
     labels, options = read_labels(arguments), _prepare(arguments)
     if arguments.head and (labels or arguments.prompts or arguments.background):
         arguments.usage_error("--head has its own classes; it goes without labels, prompts and background")
-    embeddings = None
+    embeddings, absent = None, _absent(arguments.images, arguments)
     if arguments.embeddings:
         from zeroshot.embeddings import Embeddings
 
@@ -172,6 +172,8 @@ def _classify(arguments: argparse.Namespace) -> int:
         from zeroshot.results import check_target
 
         check_target(arguments.out, RESULT_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
+    elif absent:
+        return _print(absent, arguments)
     if arguments.head:
         classifier = zeroshot.Classifier.from_head(arguments.head, multi_label=arguments.multi_label, **options)
     else:
@@ -188,31 +190,63 @@ def _classify(arguments: argparse.Namespace) -> int:
         options = {**shown, **_job_options(arguments)}
         return _finish(lambda: classify_files(classifier, sources, arguments.out, **options), arguments)
     if embeddings is None:
-        predictions, count = _predictions(classifier, arguments.images, shown), len(arguments.images)
+        batches = {"batch_size": arguments.batch_size, "workers": arguments.workers}
+        outcomes = classifier.stream(_items(arguments.images), **shown, **batches)
     else:
-        predictions, count = _kept_predictions(classifier, embeddings, shown), embeddings.count
-    return _print(predictions, arguments, is_one=count == 1)
+        from zeroshot.jobs import score_embeddings
+
+        outcomes = score_embeddings(classifier, embeddings, **shown)
+    with contextlib.closing(outcomes):
+        return _print(outcomes, arguments, is_one=embeddings is not None and embeddings.count == 1)
 
 
-def _print(
-    predictions: Iterator[tuple[str, Prediction | ZeroShotError]], arguments: argparse.Namespace, *, is_one: bool
-) -> int:
+def _items(images: Sequence[str]) -> Iterator[Item]:
+    """Yield the images of all sources; ``-`` is the one on standard input."""
+    from zeroshot.image import Item
+    from zeroshot.sources import Sources
+
+    for item in Sources(images).items():
+        yield Item("-", sys.stdin.buffer) if item.source == "-" else item
+
+
+def _absent(images: Sequence[str], arguments: argparse.Namespace) -> list[Outcome]:
+    """Return an error for each image if none of them is there, so that no checkpoint is fetched for them.
+
+    A job is not begun then: the first error is raised.
+    """
+    from zeroshot.image import open_image
+    from zeroshot.prediction import Outcome
+    from zeroshot.sources import absent_names
+
+    outcomes = []
+    for index, name in enumerate(absent_names(images)):
+        try:
+            open_image(name)
+        except ImageError as error:
+            if arguments.out and not arguments.resume:
+                raise
+            outcomes.append(Outcome(index, name, None, error))
+    return outcomes
+
+
+def _print(outcomes: Iterable[Outcome], arguments: argparse.Namespace, *, is_one: bool = False) -> int:
     """Print predictions in the form that was asked for, tables and JSON lines as they come; return the exit code."""
     form = arguments.format or ("json" if arguments.json == STDOUT else "table")
     failed = 0
     results: list[dict[str, Any]] = []
-    for name, outcome in predictions:
+    for outcome in outcomes:
+        name, prediction = outcome.source, outcome.prediction
         result: dict[str, Any] = {"image": name}
-        if isinstance(outcome, ZeroShotError):
+        if prediction is None:
             failed += 1
-            fail(f"{outcome}{near_file(str(outcome), [name])}")
-            result |= {"error": str(outcome)}
+            fail(f"{outcome.error}{near_file(str(outcome.error), [name])}")
+            result |= {"error": str(outcome.error)}
         else:
-            result |= {"label": outcome.label, "score": outcome.score, "index": outcome.index}
-            result["top"] = [match._asdict() for match in outcome.top()]
+            result |= {"label": prediction.label, "score": prediction.score, "index": prediction.index}
+            result["top"] = [match._asdict() for match in prediction.top()]
             if form == "table":
-                text = paint_bars(str(outcome))
-                say(text if is_one else f"{paint(name, 'dim')}\n{text}\n")
+                text = paint_bars(str(prediction))
+                say(text if is_one or arguments.images == [name] else f"{paint(name, 'dim')}\n{text}\n")
         if form == "jsonl":
             print_json(result, indent=None)
         else:
@@ -226,42 +260,13 @@ def _print(
     return code if arguments.json in (None, STDOUT) else save_json(Path(arguments.json), results) or code
 
 
-def _predictions(
-    classifier: zeroshot.Classifier, images: Sequence[str], shown: dict[str, Any]
-) -> Iterator[tuple[str, Prediction | ZeroShotError]]:
-    """Yield a prediction or an error for each image, in order: one that is broken takes nothing from the others."""
-    from zeroshot.image import open_image
-
-    for start in range(0, len(images), BATCH):
-        opened: list[Any] = []
-        for image in images[start : start + BATCH]:
-            try:
-                opened.append(open_image(sys.stdin.buffer if image == "-" else image))
-            except ImageError as error:
-                opened.append(error)
-        predictions = iter(classifier([image for image in opened if not isinstance(image, ImageError)], **shown))
-        for name, image in zip(images[start : start + BATCH], opened, strict=True):
-            yield name, image if isinstance(image, ImageError) else next(predictions)
-
-
-def _kept_predictions(
-    classifier: zeroshot.Classifier, embeddings: Embeddings, shown: dict[str, Any]
-) -> Iterator[tuple[str, Prediction | ZeroShotError]]:
-    """Yield a prediction or an error for each image that was embedded, in order."""
-    from zeroshot.jobs import score_embeddings
-
-    for outcome in score_embeddings(classifier, embeddings, **shown):
-        result = outcome.error or outcome.prediction
-        if result is not None:  # one of them always is there
-            yield outcome.source, result
-
-
 def _embed(arguments: argparse.Namespace) -> int:
     from zeroshot.embeddings import EMBEDDING_ENDINGS
     from zeroshot.jobs import embed_files
     from zeroshot.results import check_target
 
     check_target(arguments.out, EMBEDDING_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
+    _absent(arguments.sources, arguments)
     encoder = zeroshot.load(**_prepare(arguments))
     options = {"dtype": arguments.stored_dtype, **_job_options(arguments)}
     return _finish(lambda: embed_files(encoder, arguments.sources, arguments.out, **options), arguments)

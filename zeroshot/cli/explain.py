@@ -77,9 +77,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from zeroshot.explain import find_label
     from zeroshot.image import open_image
 
+    if taken := image_among(arguments.labels):
+        arguments.usage_error(f"{taken!r} was read as a label; put the image before --labels")
     if arguments.image is None:
-        if taken := image_among(arguments.labels):
-            arguments.usage_error(f"{taken!r} was read as a label, and no image is left; put the image before --labels")
         arguments.usage_error("the following arguments are required: IMAGE")
     if not (arguments.out or arguments.json):
         arguments.usage_error("one of --out and --json is required")

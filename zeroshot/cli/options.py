@@ -121,8 +121,11 @@ def read_labels(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def image_among(labels: Sequence[str] | None) -> str | None:
-    """Return the first label that is a file, which was meant as an image."""
-    return next((label for label in labels or () if "." in label and Path(label).is_file()), None)
+    """Return the first label that is an image's file, which was meant as an image."""
+    from zeroshot.sources import image_extensions
+
+    paths = ((label, Path(label)) for label in labels or () if "." in label)
+    return next((label for label, path in paths if path.suffix.lower() in image_extensions() and path.is_file()), None)
 
 
 def read_lines(path: Path) -> list[str]:
