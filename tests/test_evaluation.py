@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from PIL import Image
 from tests.colours import COLOURS, ColourEncoder, mixed, write_tree
 from zeroshot import Classifier, evaluate
 from zeroshot.errors import HeadError, ImageError, LabelError, OptionError, PromptError
+from zeroshot.evaluation import UnmeasuredWarning
 from zeroshot.jobs import embed_files
 from zeroshot.prompts import METRICS, PromptSet
+
+pytestmark = pytest.mark.filterwarnings("ignore:not every image")  # broken ones are what is tested
 
 
 @pytest.fixture
@@ -221,6 +225,22 @@ def test_names_that_agree_by_chance_match_nothing(tree: Path, encoder: ColourEnc
     told = evaluate(tree, model=encoder, prompts="{}", labels=others, match="position").notes
     # the pairs that differ, not the one that agrees
     assert told[0].startswith("classes of the data and labels were matched by position, such as 'cyan' by 'greenred'")
+
+
+def test_what_was_not_measured_is_told_in_python_too(tree: Path, encoder: ColourEncoder) -> None:
+    images = [tree / "red" / "99.png", tree / "nowhere.png", tree / "gone.png", *sorted(tree.glob("blue/*.png"))[:2]]
+    with pytest.warns(UnmeasuredWarning, match="1 image, 2 left out, 2 failed.*nowhere.png") as caught:
+        found = evaluate(
+            (images, ["red", "red", "red", "blue", "blue"]),
+            model=encoder,
+            prompts="{}",
+            labels=["red", "cyan"],
+            match="name",
+        )
+    assert caught[0].filename == __file__
+    assert repr(found).endswith(" on 1 image, 2 left out, 2 failed>")
+    with warnings.catch_warnings(action="error"):
+        assert repr(evaluate(tree, model=encoder, prompts="{}")).endswith(" on 70 images>")
 
 
 def test_what_can_be_measured_is_measured(tree: Path, encoder: ColourEncoder) -> None:

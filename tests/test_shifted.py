@@ -175,6 +175,7 @@ def test_the_mean_corruption_error_by_hand() -> None:
         ours.mean_corruption_error(made({"fog": (0, 0), "snow": (0, 0)}, 0))
 
 
+@pytest.mark.filterwarnings("ignore:not every image")
 def test_broken_images_are_counted(tmp_path: Path) -> None:
     data = ([*PHOTOGRAPHS, "no such.jpg"], [*DATA[1], "cat"])
     found = evaluate_corruptions(data, model="mini", kinds=["fog"], severities=[1])

@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -24,7 +25,7 @@ from zeroshot.classifier import Classifier, ModelLike
 from zeroshot.clip import Precision
 from zeroshot.embeddings import Embeddings
 from zeroshot.encoder import is_approximate
-from zeroshot.errors import HeadError, ImageError, LabelError, OptionError, check_positive
+from zeroshot.errors import HeadError, ImageError, LabelError, OptionError, check_positive, levels_to_caller
 from zeroshot.evaluation_result import EXAMPLES, number_or_none
 from zeroshot.evaluation_result import ClassResult as ClassResult
 from zeroshot.evaluation_result import Evaluation as Evaluation
@@ -54,6 +55,21 @@ _OF_SCORES: dict[str, Callable[[Any, Any], float]] = {
     "roc_auc": formulas.roc_auc,
 }
 ClassifierLike: TypeAlias = "Classifier | Head | str | os.PathLike[str]"
+
+
+class UnmeasuredWarning(UserWarning):
+    """Of images that failed or were left out, so that a number is not taken for that of all.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     found = evaluate((["examples/images/cat.jpg", "nowhere.jpg"], ["cat", "dog"]), model="mini")
+    >>> str(caught[0].message).partition(", such as")[0]
+    'not every image was measured (1 image, 1 failed)'
+    >>> found
+    <Evaluation: top-1 accuracy 100.0% (100.0% to 100.0%) on 1 image, 1 failed>
+    """
 
 
 def evaluate(
@@ -131,6 +147,11 @@ def evaluate(
     ZeroShotError
         As `load_labelled` and `Classifier` do.
 
+    Warns
+    -----
+    UnmeasuredWarning
+        If images failed or were left out.
+
     Examples
     --------
     >>> photographs = [f"examples/images/{name}.jpg" for name in ("cat", "clock", "coffee", "rocket")]
@@ -172,7 +193,7 @@ def evaluate(
     options = {"level": level, "resamples": check_positive("resamples", resamples), "seed": seed}
     ranked = None if opened.multi_label else gathered.ranked()
     values = _measure(ranked, gathered, chosen, options)
-    return Evaluation(
+    found = Evaluation(
         metric=chosen,
         metrics=values,
         labels=parsed.names,
@@ -190,6 +211,14 @@ def evaluate(
         _data=opened,
         _ordinals=tuple(gathered.ordinals),
     )
+    if found.failed or found.left_out:
+        first = found.failed[0].message if found.failed else found.left_out[0].reason
+        warnings.warn(
+            f"not every image was measured ({found.counts}), such as: {first}; see failed and left_out of the result",
+            UnmeasuredWarning,
+            stacklevel=levels_to_caller(),
+        )
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- choices

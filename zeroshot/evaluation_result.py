@@ -84,8 +84,10 @@ class Failure:
 
     Examples
     --------
+    >>> import warnings
     >>> from zeroshot import evaluate
-    >>> found = evaluate((["examples/images/cat.jpg", "nowhere.jpg"], ["cat", "dog"]), model="mini")
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     found = evaluate((["examples/images/cat.jpg", "nowhere.jpg"], ["cat", "dog"]), model="mini")
     >>> found.failed[0].source, found.failed[0].error
     ('nowhere.jpg', 'ImageNotFoundError')
     """
@@ -108,9 +110,12 @@ class LeftOut:
 
     Examples
     --------
+    >>> import warnings
     >>> from zeroshot import evaluate
     >>> photographs = ["examples/images/cat.jpg", "examples/images/rocket.jpg"]
-    >>> evaluate((photographs, ["cat", "rocket"]), model="mini", labels=["cat", "dog"], match="name").left_out
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     found = evaluate((photographs, ["cat", "rocket"]), model="mini", labels=["cat", "dog"], match="name")
+    >>> found.left_out
     (LeftOut(reason="no label for the class 'rocket'", images=1, examples=('examples/images/rocket.jpg',)),)
     """
 
@@ -189,6 +194,14 @@ class Evaluation:
         """Return how many images were measured."""
         return len(self.sources)
 
+    @property
+    def counts(self) -> str:
+        """Return how many images were measured, and how many were not, in words."""
+        left_out = sum(one.images for one in self.left_out)
+        parts = [display.plural(self.n_images, "image")]
+        parts += [f"{left_out:,} left out"] if left_out else []
+        return ", ".join([*parts, f"{len(self.failed):,} failed"] if self.failed else parts)
+
     def confusion(self) -> npt.NDArray[np.int64]:
         """Count the images of each class (rows) that are taken for each class (columns).
 
@@ -230,7 +243,7 @@ class Evaluation:
     # --------------------------------------------------------------------------------------------------- showing
 
     def __repr__(self) -> str:
-        return f"<Evaluation: {METRICS[self.metric]} {self.metrics[self.metric]} on {self.n_images} images>"
+        return f"<Evaluation: {METRICS[self.metric]} {self.metrics[self.metric]} on {self.counts}>"
 
     def __str__(self) -> str:
         """A few lines, for `print`."""

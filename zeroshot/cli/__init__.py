@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on standard error."""
     warnings.showwarning = _print_warning
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata and the like, in a file that is not named
+    warnings.filterwarnings("ignore", message="not every image was measured")  # what is printed tells all of it
     _open_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = argparse.Namespace()
