@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -112,3 +114,10 @@ def test_texts_are_strings(texts: Any) -> None:
 def test_batches_hold_at_least_one_image(batch_size: Any, pictures: Pictures) -> None:
     with pytest.raises(OptionError, match="batch_size is"):
         adapted().encode_images(pictures, batch_size=batch_size)
+
+
+def test_models_in_memory_are_not_pickled() -> None:
+    encoder = from_functions(lambda images: np.ones((len(images), 2)), name="ones", dim=2, logit_scale=1.0)
+    assert copy.deepcopy(encoder) is encoder
+    with pytest.raises(InputTypeError, match=r"'ones' is a model in memory.*zeroshot.engines.BatchClassifier"):
+        pickle.dumps(encoder)

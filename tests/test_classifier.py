@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
@@ -665,3 +670,23 @@ def test_a_prediction_that_is_kept_keeps_no_others(clip: ClipEncoder, pictures: 
     for prediction in (classifier(pictures)[0], next(iter(classifier.stream(pictures))).prediction):
         assert prediction.probabilities.base is None
         assert prediction.probabilities.nbytes == 3 * 4
+
+
+# ---------------------------------------------------------------------------------------------------------- pickling
+
+
+def _probabilities(classifier: Classifier, images: list[Any]) -> npt.NDArray[np.float32]:
+    return classifier.predict_proba(images)
+
+
+@pytest.mark.parametrize("process", ["this one", pytest.param("another", marks=pytest.mark.extra)])
+def test_a_classifier_is_pickled_without_weights(clip: ClipEncoder, pictures: list[Any], process: str) -> None:
+    classifier = Classifier(["cat", "dog"], model=clip, cache=False)
+    expected = classifier.predict_proba(pictures)
+    if process == "another":
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found = pool.submit(_probabilities, classifier, pictures).result()
+    else:
+        found = pickle.loads(pickle.dumps(classifier)).predict_proba(pictures)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert copy.deepcopy(classifier).encoder is clip

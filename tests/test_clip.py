@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -317,6 +319,31 @@ def test_the_fingerprint_is_that_of_the_weights_that_were_loaded(make_checkpoint
     close(encoder.encode_texts(TEXTS), expected, atol=0)
     with contextlib.suppress(CheckpointError):  # to refuse is as good
         assert encoder.fingerprint == before
+
+
+def test_it_is_pickled_as_what_it_was_loaded_from(
+    make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_checkpoint()
+    monkeypatch.chdir(folder.parent)
+    encoder = zeroshot.load(folder.name, device="cpu", dtype="bfloat16", approximate=True)
+    sent = pickle.dumps(encoder)
+    assert len(sent) < 1000  # no weights
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(sent)
+    assert pickle.loads(sent) is again  # loaded once in a process
+    assert (again.device, again.dtype, again.preprocess) == (encoder.device, encoder.dtype, encoder.preprocess)
+    close(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS), atol=0)
+    clip_module._load_again.cache_clear()
+    other = make_checkpoint(weights=lambda s: s["ln_final.bias"].add_(1), name="other")
+    (other / "open_clip_model.safetensors").replace(folder / "open_clip_model.safetensors")
+    with pytest.raises(CheckpointError, match="pickled with another state of"):
+        pickle.loads(sent)
+
+
+def test_copies_are_the_encoder_itself(clip: ClipEncoder) -> None:
+    assert copy.copy(clip) is clip
+    assert copy.deepcopy([clip])[0] is clip
 
 
 # ---------------------------------------------------------------------------------------------------------- threads

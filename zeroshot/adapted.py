@@ -78,6 +78,18 @@ class AdaptedEncoder:
         self.logit_bias = facts.logit_bias
         self.dim: int = self._measure() if facts.dim is None else facts.dim
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InputTypeError(
+            f"{self.name!r} is a model in memory and cannot be pickled; make it again in each process, or "
+            "send a zeroshot.engines.BatchClassifier, whose workers load what zeroshot.load takes"
+        )
+
+    def __copy__(self) -> AdaptedEncoder:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AdaptedEncoder:
+        return self
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {self.dim}-d on {self.device}>"
 

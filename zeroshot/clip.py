@@ -9,7 +9,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -113,13 +114,33 @@ def load(
         raise DeviceError(
             f"dtype='int8' is for CPUs, not for {resolved_device}; expected 'float16' or 'bfloat16' there"
         )
-    return ClipEncoder(checkpoint, name=location.name, device=resolved_device, dtype=precision, compile=compile)
+    # For another process: it may have the files of a name elsewhere, and another working folder.
+    is_path = location.path == Path(location.name).expanduser()
+    source = location.path.absolute() if is_path else location.name
+    return ClipEncoder(
+        checkpoint, name=location.name, source=source, device=resolved_device, dtype=precision, compile=compile
+    )
+
+
+@lru_cache(maxsize=2)  # whoever sends a classifier with every task loads it once in each process
+def _load_again(
+    model: str | Path, device: str, dtype: torch.dtype, approximate: bool, compile: bool, fingerprint: str
+) -> ClipEncoder:
+    """Load an encoder that was pickled, and see that it is the same one."""
+    encoder = load(model, device=device, dtype=dtype, approximate=approximate, compile=compile)
+    if encoder.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"the encoder was pickled with another state of {str(model)!r} than there is here (weights or "
+            "configuration differ); expected the same files on both sides"
+        )
+    return encoder
 
 
 class ClipEncoder:
     """A CLIP checkpoint as an `Encoder`; made by `load`.
 
-    Each tower is read from disk when it is first used: classifying with a saved head loads no text tower.
+    Each tower is read from disk when it is first used: classifying with a saved head loads no text tower. It is pickled
+    as what it was loaded from, without weights; copies are the encoder itself.
 
     Attributes
     ----------
@@ -160,7 +181,14 @@ class ClipEncoder:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, name: str, device: torch.device, dtype: torch.dtype, compile: bool = False
+        self,
+        checkpoint: Checkpoint,
+        *,
+        name: str,
+        source: str | Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        compile: bool = False,
     ) -> None:
         self._checkpoint = checkpoint
         self.name = name
@@ -172,8 +200,19 @@ class ClipEncoder:
         self.logit_bias: float | None = checkpoint.logit_bias
         self.preprocess: Preprocess = checkpoint.preprocess
         self._compile = compile
+        self._source = source
         self._singles = 0
         self._loading = threading.RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = (str(self.device), self.dtype, self.preprocess.approximate, self.compiled, self.fingerprint)
+        return _load_again, (self._source, *options)
+
+    def __copy__(self) -> ClipEncoder:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ClipEncoder:
+        return self
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
