@@ -14,6 +14,7 @@ from PIL import Image
 
 import zeroshot
 from zeroshot.cli import main
+from zeroshot.cli.output import INTERRUPTED
 
 IMAGES = Path(__file__).parent.parent / "examples" / "images"
 CAT, COFFEE = str(IMAGES / "cat.jpg"), str(IMAGES / "coffee.jpg")
@@ -77,6 +78,16 @@ def test_prompts_option_reaches_the_head(capsys: pytest.CaptureFixture[str]) -> 
         assert run("classify", CAT, "--labels", "cat", "dog", *MINI, "--prompts", prompts, "--format", "json") == 0
         scores.append(json.loads(capsys.readouterr().out)[0]["score"])
     assert scores[0] != scores[1]
+
+
+@pytest.mark.parametrize(
+    "options", [("--prompts", "{}", "a sketch of a {}."), ("--prompts", "{}", "--prompts", "a sketch of a {}.")]
+)
+def test_several_templates_before_the_images(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("classify", *options, CAT, "--labels", "cat", "dog", *MINI, "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    expected = zeroshot.classify(CAT, ["cat", "dog"], prompts=["{}", "a sketch of a {}."], model="mini")
+    assert result["score"] == pytest.approx(expected.score, abs=1e-6)
 
 
 def test_a_broken_image_takes_nothing_from_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,11 +321,12 @@ def test_a_job_is_not_done_over_unasked(photos: Path, capsys: pytest.CaptureFixt
     assert run(*command) == 0
     content = Path("results.csv").read_bytes()
     assert run(*command) == 1
-    assert "choose resume or overwrite" in capsys.readouterr().err
+    assert "results.csv exists; choose --resume or --overwrite, or another name" in capsys.readouterr().err
     assert run(*command, "--resume") == 0
     assert capsys.readouterr().err == "zeroshot: 1 image in results.csv, 1 of them done before\n"
     assert run(*command, "--resume", "--threshold", "1") == 1
-    assert "whose threshold is 0.0 where this one has 1.0" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "whose threshold is 0.0 where this one has 1.0; run that one, or begin anew with --overwrite" in message
     assert Path("results.csv").read_bytes() == content
     assert run(*command, "--overwrite", "--threshold", "1") == 0
     assert Path("results.csv").read_bytes() != content
@@ -410,7 +422,7 @@ def test_a_file_that_cannot_be_written(photos: Path, capsys: pytest.CaptureFixtu
         ),
         (("classify", CAT, *THINGS, "--out", "x.csv", "--format", "json"), 2, "the ending of --out"),
         (("classify", CAT, *THINGS, "--out", "x.txt"), 1, "expected one of .csv, .jsonl, .parquet"),
-        (("classify", CAT, *THINGS, "--out", "x.csv", "--resume", "--overwrite"), 1, "expected one of them"),
+        (("classify", CAT, *THINGS, "--out", "x.csv", "--resume", "--overwrite"), 1, "both --resume and --overwrite"),
         (("classify", CAT, *THINGS, "--out", "photos"), 1, "expected one of .csv"),
         (("classify", "photos/*.gif", *THINGS, "--out", "x.csv"), 1, "nothing matches photos/*.gif"),
         (("classify", "@names.txt", *THINGS, "--out", "x.csv"), 1, "no list at names.txt"),
@@ -456,6 +468,19 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "[]\n")
     assert done.stdout.startswith("usage: zeroshot ")
+
+
+def test_an_interrupt_while_it_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'zeroshot.cli.output': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "import runpy; runpy.run_module('zeroshot', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (INTERRUPTED, "")
 
 
 @pytest.mark.parametrize("module", ["zeroshot", "zeroshot.cli"])

@@ -234,7 +234,7 @@ def check_target(path: Path, endings: Sequence[str], *, resume: bool = False, ov
     record = _read_record(path)
     if resume and record is None and path.exists():
         raise OptionError(
-            f"{path} exists, and no {_record_path(path).name} says of which job; overwrite it, or move it"
+            f"{path} exists, and no {_record_path(path).name} says of which job; choose overwrite, or move it"
         )
     if not resume and record is not None and not record["progress"]["finished"]:
         rows = record["progress"]["rows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -169,9 +170,8 @@ def _classify(arguments: argparse.Namespace) -> int:
             options.setdefault("model", embeddings.model)
     if arguments.out:  # before a checkpoint is fetched or loaded
         from zeroshot.jobs import RESULT_ENDINGS, classify_files
-        from zeroshot.results import check_target
 
-        check_target(arguments.out, RESULT_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
+        _check_out(arguments, RESULT_ENDINGS)
     elif absent:
         return _print(absent, arguments)
     if arguments.head:
@@ -263,9 +263,8 @@ def _print(outcomes: Iterable[Outcome], arguments: argparse.Namespace, *, is_one
 def _embed(arguments: argparse.Namespace) -> int:
     from zeroshot.embeddings import EMBEDDING_ENDINGS
     from zeroshot.jobs import embed_files
-    from zeroshot.results import check_target
 
-    check_target(arguments.out, EMBEDDING_ENDINGS, resume=arguments.resume, overwrite=arguments.overwrite)
+    _check_out(arguments, EMBEDDING_ENDINGS)
     _absent(arguments.sources, arguments)
     encoder = zeroshot.load(**_prepare(arguments))
     options = {"dtype": arguments.stored_dtype, **_job_options(arguments)}
@@ -284,6 +283,23 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     return options | {"device": arguments.devices[0]} if arguments.devices else options
 
 
+def _check_out(arguments: argparse.Namespace, endings: Sequence[str]) -> None:
+    from zeroshot.results import check_target
+
+    if arguments.resume and arguments.overwrite:
+        raise OptionError("both --resume and --overwrite were given; expected one of them")
+    try:
+        check_target(arguments.out, endings, resume=arguments.resume, overwrite=arguments.overwrite)
+    except OptionError as error:
+        raise OptionError(_as_typed(str(error))) from error
+
+
+def _as_typed(message: str) -> str:
+    """Put dashes before options of jobs in what a message advises, which is behind its last semicolon."""
+    problem, mark, advice = message.rpartition("; ")
+    return problem + mark + re.sub(r"\b(resume|overwrite)\b", r"--\1", advice) if mark else message
+
+
 def _job_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("batch_size", "workers", "devices", "resume", "overwrite")}
 
@@ -291,10 +307,12 @@ def _job_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _finish(job: Callable[[], Summary], arguments: argparse.Namespace) -> int:
     try:
         summary = job()
+    except OptionError as error:
+        raise OptionError(_as_typed(str(error))) from error
     except OSError as error:
         if isinstance(error, ZeroShotError):
             raise
-        return fail(error.strerror or str(error))
+        return fail(_as_typed(error.strerror or str(error)))
     inform(str(summary))
     code = FAILED if summary.failed else 0
     if arguments.json is None:

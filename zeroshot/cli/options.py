@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zeroshot.cli.parser import Templates
 from zeroshot.errors import LabelError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "auto")
 BATCH = 32  # images at once
-_PROMPTS = "name of a prompt set, a file, or a template with {}"
+_PROMPTS = "name of a prompt set, a file, or templates with {}"
 
 
 def add_model(parser: Parser) -> None:
@@ -69,7 +70,7 @@ def encoder_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def add_prompts(container: Container, help: str = _PROMPTS) -> None:
     """Add ``--prompts``."""
-    container.add_argument("--prompts", metavar="PROMPTS", help=help)
+    container.add_argument("--prompts", action=Templates, metavar="PROMPTS", help=help)
 
 
 def add_labels(container: Container, help: str = "names of the classes") -> None:

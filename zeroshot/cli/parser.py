@@ -68,7 +68,10 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does it; what is unknown is told here, by the parser of the command, which knows its options."""
         words = list(sys.argv[1:] if args is None else args)
-        found, unknown = super().parse_known_args(_settle_json(words), namespace)
+        words = _settle_json(words)
+        if isinstance(self._option_string_actions.get("--prompts"), Templates):
+            words = _settle_templates(words)
+        found, unknown = super().parse_known_args(words, namespace)
         if unknown:
             self.error(self._unknown(unknown[0]))
         return found, unknown
@@ -91,6 +94,16 @@ class Parser(argparse.ArgumentParser):
                 message += f"; expected one of {', '.join(choices)}"
             self.error(message)
         raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(choices)}{suggest(str(value), choices)}")
+
+
+class Templates(argparse.Action):
+    """Keep the one value of an option, or all of them in a list if it came again."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        before = getattr(namespace, self.dest)
+        if before is not None:
+            values = [*([before] if isinstance(before, str) else before), values]
+        setattr(namespace, self.dest, values)
 
 
 class Help(argparse.HelpFormatter):
@@ -162,6 +175,21 @@ def _settle_json(words: list[str]) -> list[str]:
             word = f"--json={following if is_file else '-'}"
             if is_file:
                 next(rest)
+        settled.append(word)
+    return settled
+
+
+def _settle_templates(words: list[str]) -> list[str]:
+    """Put ``--prompts`` before each template that follows one: ``--prompts '{}' 'a {}'``. Images are not taken so."""
+    settled: list[str] = []
+    is_behind = False  # a template, before which there was --prompts
+    for at, word in enumerate(words):
+        if word == "--":
+            return settled + words[at:]
+        is_template = "{}" in word and not word.startswith("-")
+        if is_template and is_behind:
+            settled.append("--prompts")
+        is_behind = is_template and settled[-1:] == ["--prompts"]
         settled.append(word)
     return settled
 
