@@ -166,7 +166,7 @@ def test_a_job_tells_what_became_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["classify", CAT, "--labels", "cat", *MINI, "--out", "a.csv", "--json"]) == 0
+    assert main(["classify", CAT, "--labels", "cat", "dog", *MINI, "--out", "a.csv", "--json"]) == 0
     expected = {"path": "a.csv", "count": 1, "resumed": 0, "failed": {}, "passed_over": {}}
     assert json.loads(capsys.readouterr().out) == expected
     assert main(["embed", CAT, *MINI, "--out", "a.safetensors", "--json", "told.json"]) == 0
@@ -239,7 +239,7 @@ def test_what_programs_read_is_never_coloured(
     form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert main(["classify", CAT, "--labels", "cat", *MINI, "--format", form]) == 0
+    assert main(["classify", CAT, "--labels", "cat", "dog", *MINI, "--format", form]) == 0
     assert "\x1b" not in capsys.readouterr().out
 
 
