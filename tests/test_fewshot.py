@@ -183,6 +183,14 @@ def test_shots_that_match_zero_shot(means: list[float], expected: float) -> None
     assert curve.shots_to_match("linear probe") == pytest.approx(expected)
 
 
+def test_notebooks_show_the_table() -> None:
+    shown = CURVE._repr_html_()
+    assert "<p>mini, 10 classes, 100 test images, 2 draws of the shots</p>" in shown
+    assert (
+        "<tr><td>from zero-shot</td><td></td><td>55.0% ± 7.1</td><td>65.0% ± 7.1</td><td>80.0% ± 0.0</td></tr>" in shown
+    )
+
+
 def test_it_prints_a_table() -> None:
     assert str(CURVE) == (
         "mini, 10 classes, 100 test images, 2 draws of the shots\n"

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import torch
 
 from zeroshot.classifier import ModelLike, as_encoder
+from zeroshot.display import Html, literal
 from zeroshot.encoder import Encoder, feature_encoder, has_features
 from zeroshot.errors import LabelError, OptionError, check_positive
 from zeroshot.figures import new_figure, save_figure
 from zeroshot.head import Head, Space, build_head
 from zeroshot.probe import DEFAULT_L2, as_targets, embed_images, fit_probe, is_array_of_vectors
 from zeroshot.prompts import PromptsLike
+from zeroshot.tables import as_html
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -32,7 +34,7 @@ _TEST_SHARE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class FewShotCurve:
-    """What `few_shot` measured; `print` shows a table, `save_figure` draws it.
+    """What `few_shot` measured; `print` and notebooks show a table, `save_figure` draws it.
 
     Attributes
     ----------
@@ -148,14 +150,29 @@ class FewShotCurve:
         head = f"{'shots a class':<{width}}" + f"{0:>8}" + "".join(f"{shot:>14}" for shot in self.shots)
         lines = [head, f"{'zero-shot':<{width}}{self.zero_shot:>8.1%}"]
         for method in self.accuracies:
-            cells = [
-                f"{mean:>8.1%}" + ("      " if math.isnan(spread) else f" ±{100 * spread:>4.1f}")
-                for mean, spread in zip(self.mean(method), self.spread(method), strict=True)
-            ]
-            lines.append(f"{method:<{width}}{'':>8}{''.join(cells)}".rstrip())
+            lines.append(f"{method:<{width}}{'':>8}{''.join(self._cells(method))}".rstrip())
+        return "\n".join([self._about()[: max(shutil.get_terminal_size((80, 24)).columns, 40)], "", *lines])
+
+    def _repr_html_(self) -> str:
+        """The same table, for notebooks."""
+        table = [
+            ["shots a class", "0", *map(str, self.shots)],
+            ["zero-shot", f"{self.zero_shot:.1%}", *[""] * len(self.shots)],
+        ]
+        table += [[method, "", *(cell.strip() for cell in self._cells(method))] for method in self.accuracies]
+        return literal(
+            Html(as_html(self._about(), table, "±: standard deviation over the draws" if len(self.seeds) > 1 else ""))
+        )
+
+    def _about(self) -> str:
         seeds = f"{len(self.seeds)} draw{'s' * (len(self.seeds) != 1)} of the shots"
-        note = f"{self.model}, {self.n_classes} classes, {self.n_test} test images, {seeds}"
-        return "\n".join([note[: max(shutil.get_terminal_size((80, 24)).columns, 40)], "", *lines])
+        return f"{self.model}, {self.n_classes} classes, {self.n_test} test images, {seeds}"
+
+    def _cells(self, method: str) -> list[str]:
+        return [
+            f"{mean:>8.1%}" + ("      " if math.isnan(spread) else f" ±{100 * spread:>4.1f}")
+            for mean, spread in zip(self.mean(method), self.spread(method), strict=True)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as numbers, lists and strings, for JSON."""
