@@ -112,6 +112,24 @@ def test_a_background_that_is_a_label_is_told(fake: Any) -> None:
         build_head(fake, LABELS, background=["noise", "Cat"], cache=False)
 
 
+def test_a_head_is_opened_in_the_precision_that_it_was_built_in(tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    build_head(zeroshot.load("mini", dtype="bfloat16"), LABELS, cache=False).save(path)
+    assert Head.load(path).dtype == "bfloat16"
+    assert str(zeroshot.Classifier.from_head(path).encoder.dtype) == "torch.bfloat16"  # type: ignore[attr-defined]
+    with pytest.raises(HeadError, match=r"built in bfloat16, and 'mini' is in float32; pass dtype='bfloat16', or"):
+        zeroshot.Classifier.from_head(path, dtype="float32")
+
+
+def test_a_folder_or_nothing_in_place_of_the_file(fake: Any, tmp_path: Path) -> None:
+    with pytest.raises(HeadError, match=r"is a folder; expected a file that Head\.save wrote"):
+        zeroshot.Classifier.from_head(tmp_path)
+    with pytest.raises(HeadError, match=r"is a folder; expected a file, such as .*head\.safetensors"):
+        build_head(fake, LABELS, cache=False).save(tmp_path)
+    with pytest.raises(InputTypeError, match="the head is None of type NoneType; expected a Head or its file"):
+        zeroshot.Classifier.from_head(None)  # type: ignore[arg-type]
+
+
 def test_background_classes_are_the_last_rows(fake: Any, tmp_path: Path) -> None:
     head = build_head(fake, LABELS, prompts=TEMPLATES, background=["noise", "fog"])
     plain = build_head(fake, [*LABELS, "noise", "fog"], prompts=TEMPLATES)
@@ -415,7 +433,7 @@ def test_a_checkpoint_is_no_head(open_clip_folder: Path) -> None:
 
 def test_a_head_that_does_not_exist(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(HeadError, match="cannot be read as a head"):
+        with pytest.raises(HeadError, match=r"(cannot be read as a head|is a folder)"):
             Head.load(path)
 
 
@@ -597,9 +615,9 @@ def test_files_of_the_format_before_are_read(tmp_path: Path) -> None:
     safetensors.torch.save_file({"weight": head.weight}, tmp_path / "old", metadata=metadata)
     again = Head.load(tmp_path / "old")
     assert (again.bias, again.space, again.temperature, again.contents) == (None, "embeddings", 1.0, head.contents)
-    metadata["format"] = "zeroshot-head/4"
+    metadata["format"] = "zeroshot-head/5"
     safetensors.torch.save_file({"weight": head.weight}, tmp_path / "new", metadata=metadata)
-    with pytest.raises(HeadError, match=r"has the format 'zeroshot-head/4'; this release reads .*zeroshot-head/3"):
+    with pytest.raises(HeadError, match=r"has the format 'zeroshot-head/5'; this release reads .*zeroshot-head/3"):
         Head.load(tmp_path / "new")
 
 

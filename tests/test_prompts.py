@@ -305,6 +305,37 @@ def test_a_mapping_holds_whole_prompts(tmp_path: Path) -> None:
             prompts.expand(["hem"])
 
 
+def test_a_table_has_no_labels_but_columns() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": ["cat", "dog"]})
+    with pytest.raises(InputTypeError, match="labels is a table, of type DataFrame; take a column of it"):
+        parse_labels(table)
+    assert parse_labels(table["a"]).names == ("cat", "dog")
+
+
+def test_templates_of_other_libraries() -> None:
+    templates = [lambda c: f"a photo of a {c}.", lambda c: f"art of the {c}."]  # open_clip's
+    assert as_prompt_set(templates).expand(["cat"]) == [["a photo of a cat.", "art of the cat."]]
+    with pytest.raises(PromptError, match=r"expected exactly one \{\}: write \{\} in place of \{c\}"):
+        as_prompt_set(["a photo of a {c}."])  # CLIP_benchmark's
+
+
+def test_a_file_of_prompts_that_is_not_there(tmp_path: Path) -> None:
+    write(tmp_path / "owls.txt", "a {}")
+    with pytest.raises(
+        PromptNotFoundError, match=r"owl\.txt' is no .* \(the working folder is .*\); did you mean '.*/owls"
+    ):
+        as_prompt_set(str(tmp_path / "owl.txt"))
+    with pytest.raises(PromptNotFoundError, match=r"'nofile\.txt' is no .*; available_prompts\(\) lists"):
+        as_prompt_set("nofile.txt")
+
+
+def test_a_set_says_in_a_line_what_it_is() -> None:
+    assert repr(load_prompts("imagenet")) == "<PromptSet 'imagenet': 80 templates, 1,000 classes>"
+    assert repr(as_prompt_set(DESCRIPTIONS)) == "<PromptSet 'custom': whole prompts of 2 classes, 2 classes>"
+    assert repr(as_prompt_set(lambda label: [label])) == "<PromptSet 'custom': a function>"
+
+
 def test_whole_prompts_go_before_templates() -> None:
     prompts = PromptSet.from_descriptions(DESCRIPTIONS, ["a {}"])
     assert prompts.expand(["cat", "hen"]) == [["a cat"], DESCRIPTIONS["hen"]]

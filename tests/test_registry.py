@@ -97,6 +97,12 @@ def test_an_unknown_name_lists_names_that_are_near(name: str, near: str) -> None
     assert isinstance(caught.value, LookupError)
 
 
+def test_five_near_names_are_enough() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"Near names: ViT-B-32/openai(, ViT-B-32/[^,]+){4}\. "):
+        locate("ViT-B-32/openia")
+    assert len(repr(available_models()[0])) < 120
+
+
 def test_a_name_that_is_near_to_nothing_still_gets_help() -> None:
     with pytest.raises(
         ModelNotFoundError, match=r"no model is called '\?\?\?'.*available_models\(\) lists all; 'hf-hub:"

@@ -19,7 +19,7 @@ from torch import Tensor
 from zeroshot import display
 from zeroshot.cache import file_stamps
 from zeroshot.clip import ClipEncoder, Precision, load
-from zeroshot.encoder import Encoder, FeatureEncoder, check_encoder, feature_encoder
+from zeroshot.encoder import Encoder, FeatureEncoder, check_encoder, dtype_name, feature_encoder
 from zeroshot.errors import CheckpointError, HeadError, OptionError, check_positive, levels_to_caller
 from zeroshot.files import find_weights
 from zeroshot.head import Head, build_head
@@ -122,7 +122,7 @@ class Classifier:
         model: ModelLike | None = None,
         multi_label: bool = False,
         device: str | torch.device | None = None,
-        dtype: Precision | torch.dtype = "float32",
+        dtype: Precision | torch.dtype | None = None,
         approximate: bool = False,
         compile: bool = False,
     ) -> Classifier:
@@ -133,7 +133,9 @@ class Classifier:
         head : Head or path
         model : str, path or Encoder, optional
             By default the one that the head was built with.
-        multi_label, device, dtype, approximate, compile
+        dtype : str or torch.dtype, optional
+            By default the one that the head was built with.
+        multi_label, device, approximate, compile
             As for `Classifier`.
 
         Returns
@@ -146,9 +148,10 @@ class Classifier:
             If the file is no head, or the encoder's embeddings are not those that the head was built for.
         """
         if not isinstance(head, Head):
-            head = Head.load(os.fspath(head))
+            head = Head.load(head)
         source = head.model if model is None else model
-        encoder = as_encoder(source, device=device, dtype=dtype, approximate=approximate, compile=compile)
+        precision: Any = dtype or head.dtype or "float32"
+        encoder = as_encoder(source, device=device, dtype=precision, approximate=approximate, compile=compile)
         if head.space == "features":
             encoder = feature_encoder(encoder)
         _check_fits(head, encoder)
@@ -669,6 +672,12 @@ def _check_display(top_k: int, threshold: float) -> None:
 
 def _check_fits(head: Head, encoder: Encoder) -> None:
     if encoder.fingerprint != head.fingerprint:
+        dtype = dtype_name(encoder)
+        if head.dtype and dtype and head.dtype != dtype:
+            raise HeadError(
+                f"the head was built in {head.dtype}, and {encoder.name!r} is in {dtype}; pass dtype={head.dtype!r}, "
+                "or build the head again"
+            )
         raise HeadError(
             f"the head was built with another state of {head.model!r} than {encoder.name!r} is now (weights, "
             "configuration or dtype differ); load that one, or build the head again"

@@ -223,3 +223,9 @@ def feature_encoder(encoder: Encoder | FeatureEncoder) -> FeatureEncoder:
         )
     is_apart = hasattr(encoder, "preprocess") and hasattr(encoder, "features_of_pixels")
     return FeaturePixelEncoder(encoder) if is_apart else FeatureEncoder(encoder)
+
+
+def dtype_name(encoder: Encoder) -> str:
+    """Return the precision of an encoder, such as ``float16``; empty if it does not say."""
+    base = encoder.base if isinstance(encoder, FeatureEncoder) else encoder
+    return str(getattr(base, "dtype", "")).removeprefix("torch.")

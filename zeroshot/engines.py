@@ -48,8 +48,8 @@ class BatchClassifier:
         By default the one that the head was built with; a path is resolved by each worker.
     device : str, optional
         By default the GPU that the engine assigned, if it did, else the CPU.
-    dtype : str
-        Precision of the encoder; that which the head was built with.
+    dtype : str, optional
+        Precision of the encoder; by default the one that the head was built with.
     approximate, compile : bool
         As for `load`: large JPEGs decoded at a part of their size; the image tower translated by `torch.compile`.
     top_k : int
@@ -97,7 +97,7 @@ class BatchClassifier:
         column: str = "image",
         model: str | os.PathLike[str] | None = None,
         device: str | None = None,
-        dtype: Precision = "float32",
+        dtype: Precision | None = None,
         approximate: bool = False,
         compile: bool = False,
         top_k: int = 1,
@@ -120,6 +120,10 @@ class BatchClassifier:
         self._column = column
         self._prefix = prefix
         self._keep_images = keep_images
+
+    def __repr__(self) -> str:
+        head = repr(self._head) if isinstance(self._head, Head) else f"the head in {str(self._head)!r}"
+        return f"<BatchClassifier: {head}, of the column {self._column!r}>"
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -250,7 +250,18 @@ def check_positive(name: str, value: object) -> int:
 
 
 def levels_to_caller() -> int:
-    """How far up the stack the first frame outside this package is: the line that the person wrote."""
+    """Return how far up the stack the first frame outside this package is: the line that the person wrote.
+
+    Returns
+    -------
+    int
+        For `warnings.warn`, as its ``stacklevel``.
+
+    Examples
+    --------
+    >>> levels_to_caller() >= 1
+    True
+    """
     level = 1
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:

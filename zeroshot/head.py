@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -24,14 +25,15 @@ from torch import Tensor
 
 from zeroshot import display
 from zeroshot.cache import cache_folder, write_atomically
-from zeroshot.encoder import Encoder, check_encoder
+from zeroshot.encoder import Encoder, check_encoder, dtype_name
 from zeroshot.errors import HeadError, InputTypeError, LabelError, OptionError, levels_to_caller
 from zeroshot.progress import progress_bar
 from zeroshot.prompts import Labels, LabelsLike, PromptsLike, as_prompt_set, choose_labels, parse_labels, spoken
 
-FORMAT = "zeroshot-head/3"
-# Those of before have no bias of classes, are for embeddings, and are not calibrated: as the defaults say.
-_READABLE = ("zeroshot-head/2", FORMAT)
+FORMAT = "zeroshot-head/4"
+# Those of before do not say their precision; the first have no bias of classes, are for embeddings, and are not
+# calibrated: as the defaults say.
+_READABLE = ("zeroshot-head/2", "zeroshot-head/3", FORMAT)
 # What a head reads: L2-normalised embeddings, or features, which are not normalised.
 Space = Literal["embeddings", "features"]
 # Prompts that are embedded at once: bounds memory, and leaves the encoder enough to sort into full batches.
@@ -73,6 +75,8 @@ class Head:
         What the logits are divided by, above 0; `zeroshot.calibration` fits it. It changes no ranking of classes.
     origin : str
         How a head was made that no text tower made, for people to read; empty for one of names.
+    dtype : str
+        Precision of the encoder, such as ``"float16"``, to load it again; empty if it is not known.
 
     Examples
     --------
@@ -102,6 +106,7 @@ class Head:
     space: Space = "embeddings"
     temperature: float = 1.0
     origin: str = ""
+    dtype: str = ""
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or len(self.weight) != len(self.labels) + self.background:
@@ -235,9 +240,13 @@ class Head:
 
         Raises
         ------
+        HeadError
+            If there is a folder of that name.
         OSError
             If the folder cannot be written.
         """
+        if Path(path).is_dir():
+            raise HeadError(f"{path} is a folder; expected a file, such as {Path(path) / 'head.safetensors'}")
         weight, bias, settings = self._parts()
         text = json.dumps(settings)
         metadata = {"format": FORMAT, "sha256": _checksum(weight, bias, text), "head": text}
@@ -247,7 +256,7 @@ class Head:
         )
 
     @classmethod
-    def load(cls, path: str | Path) -> Head:
+    def load(cls, path: str | os.PathLike[str]) -> Head:
         """Read a head that `save` wrote.
 
         Parameters
@@ -262,7 +271,13 @@ class Head:
         ------
         HeadError
             If the file does not exist, is damaged, or is something else.
+        InputTypeError
+            If it is no path.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputTypeError(f"the head is {path!r} of type {type(path).__name__}; expected a Head or its file")
+        if Path(path).is_dir():
+            raise HeadError(f"{path} is a folder; expected a file that Head.save wrote")
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -374,6 +389,7 @@ def build_head(
             logit_bias=encoder.logit_bias,
             model=encoder.name,
             templates=prompt_set.templates,
+            dtype=dtype_name(encoder),
         )
     head = Head(
         weight=_embed_classes(encoder, expanded, progress=progress),
@@ -385,11 +401,12 @@ def build_head(
         templates=prompt_set.templates,
         background=len(others.names),
         digest=digest,
+        dtype=dtype_name(encoder),
     )
     if cache:
         try:
             head.save(path)
-        except OSError as error:
+        except (OSError, HeadError) as error:
             warnings.warn(
                 f"the head was not kept in {path.parent}: {error}. Set ZEROSHOT_CACHE to a folder that can be written",
                 stacklevel=2,

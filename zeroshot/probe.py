@@ -27,7 +27,7 @@ from torch import Tensor
 
 from zeroshot.classifier import ModelLike, as_encoder
 from zeroshot.embeddings import Embeddings
-from zeroshot.encoder import Encoder, FeatureEncoder, feature_encoder, has_features
+from zeroshot.encoder import Encoder, FeatureEncoder, dtype_name, feature_encoder, has_features
 from zeroshot.errors import HeadError, InputTypeError, LabelError, MissingExtraError, OptionError, check_positive
 from zeroshot.head import Head, Space
 from zeroshot.stream import EmbeddedBatch, embed_batches
@@ -215,6 +215,7 @@ def _from_nothing(
         logit_bias=None,
         model=source.name,
         fingerprint=source.fingerprint,
+        dtype=dtype_name(source),
         bias=torch.from_numpy(bias.astype(np.float32)),
         space=kind,
         origin=f"linear probe on {len(targets)} images, l2 {l2:.3g}{found}",

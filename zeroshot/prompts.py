@@ -6,10 +6,12 @@ interpreted: the one slot `{}` is replaced by the label, character for character
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
 import os
+import re
 import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,11 +45,13 @@ METRICS = {
     "expected_calibration_error": "expected calibration error",
 }
 
+_SUFFIXES = (".toml", ".json", ".txt")  # of files with prompts
 _CLASSES_SHOWN = 16  # in a notebook
 
 LabelsLike: TypeAlias = "Iterable[str] | Mapping[str, str | Sequence[str]] | Labels"
 PromptsLike: TypeAlias = (
-    "str | os.PathLike[str] | Sequence[str] | Mapping[str, Sequence[str]] | Callable[[str], Sequence[str]] | PromptSet"
+    "str | os.PathLike[str] | Sequence[str] | Sequence[Callable[[str], str]] | Mapping[str, Sequence[str]] | "
+    "Callable[[str], Sequence[str]] | PromptSet"
 )
 
 
@@ -181,6 +185,13 @@ class PromptSet:
             ),
         )
 
+    def __repr__(self) -> str:
+        what = [display.plural(len(self.templates), "template")] if self.templates else []
+        what += ["a function"] if self.function is not None else []
+        what += [f"whole prompts of {display.plural(len(self.written), 'class')}"] if self.written else []
+        what += [display.plural(len(self.classes), "class")] if self.classes else []
+        return f"<PromptSet {self.name!r}: {', '.join(what)}>"
+
     @property
     def digest(self) -> str:
         """Return the SHA-256 over templates, classes, synonyms and whole prompts in their order, in hexadecimal."""
@@ -311,6 +322,10 @@ def parse_labels(labels: LabelsLike) -> Labels:
         )
     if isinstance(labels, (set, frozenset)):
         raise InputTypeError("labels is a set, which has no order; expected a list, such as sorted(labels)")
+    if hasattr(labels, "columns"):  # iterating over a table gives the names of its columns
+        raise InputTypeError(
+            f"labels is a table, of type {type(labels).__name__}; take a column of it, such as table['name']"
+        )
     if not isinstance(labels, Iterable) or isinstance(labels, bytes):
         raise InputTypeError(f"labels is {labels!r} of type {type(labels).__name__}; expected a list of names")
     if isinstance(labels, Mapping):
@@ -437,6 +452,10 @@ def load_prompts(name: str | os.PathLike[str]) -> PromptSet:
         return _read_file(shipped_folder() / f"{name}.toml")
     path = Path(name)
     if not _is_file(path):
+        if path.suffix.lower() in _SUFFIXES or (path.name != str(name) and " " not in str(name)):
+            raise PromptNotFoundError(
+                f"{str(name)!r} is no shipped prompt set and no file (the working folder is {Path.cwd()}){_near(path)}"
+            )
         near = difflib.get_close_matches(str(name), available_prompts(), n=3)
         hint = (
             f"did you mean {' or '.join(map(repr, near))}?"
@@ -448,6 +467,16 @@ def load_prompts(name: str | os.PathLike[str]) -> PromptSet:
             f"such as {DEFAULT_TEMPLATE!r}"
         )
     return _read_file(path)
+
+
+def _near(path: Path) -> str:
+    """Files and shipped sets that somebody may have meant, as the rest of a message."""
+    files: list[str] = []
+    with contextlib.suppress(OSError):
+        files = [file.name for file in path.parent.iterdir() if file.suffix.lower() in _SUFFIXES]
+    near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, files, n=3)]
+    near += difflib.get_close_matches(path.stem, available_prompts(), n=3)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else "; available_prompts() lists the shipped sets"
 
 
 def read_templates(path: Path) -> list[str]:
@@ -472,7 +501,8 @@ def as_prompt_set(prompts: PromptsLike | None) -> PromptSet:
     prompts : None, str, path-like, sequence of str, mapping, callable or PromptSet
         None is ``"a photo of a {}."``. A string with a brace in it is one template; any other is the name of a shipped
         set or the path of a file. A sequence holds templates; a mapping holds whole prompts for each label; a callable
-        takes a label and returns its prompts.
+        takes a label and returns its prompts. A sequence may also hold callables that return one prompt each, as
+        open_clip's templates are.
 
     Raises
     ------
@@ -494,7 +524,10 @@ def as_prompt_set(prompts: PromptsLike | None) -> PromptSet:
     if callable(prompts):
         return PromptSet((), function=prompts)
     if isinstance(prompts, Sequence) and not isinstance(prompts, bytes):
-        return PromptSet(tuple(prompts))
+        functions = [each for each in prompts if callable(each)]  # open_clip's templates
+        if functions and len(functions) == len(prompts):
+            return PromptSet((), function=lambda label: [each(label) for each in functions])
+        return PromptSet(tuple(prompts))  # type: ignore[arg-type]  # which refuses what is no text
     raise InputTypeError(
         f"prompts is {prompts!r} of type {type(prompts).__name__}; expected the name of a set, a path, a template, "
         "a list of templates, a mapping from label to prompts, a callable or a PromptSet"
@@ -532,9 +565,9 @@ def check_template(template: object) -> None:
         raise InputTypeError(f"a template is {template!r} of type {type(template).__name__}; expected str")
     slots = template.count(SLOT)
     if slots != 1:
-        raise PromptError(
-            f"template {template!r} has {slots} slots; expected exactly one {SLOT}, such as {DEFAULT_TEMPLATE!r}"
-        )
+        named = re.search(r"\{\w+\}", template) if slots == 0 else None  # CLIP_benchmark's "a photo of a {c}."
+        hint = f": write {SLOT} in place of {named[0]}" if named else f", such as {DEFAULT_TEMPLATE!r}"
+        raise PromptError(f"template {template!r} has {slots} slots; expected exactly one {SLOT}{hint}")
     rest = template.replace(SLOT, "")
     if "{" in rest or "}" in rest:
         raise PromptError(f"template {template!r} has a brace beside its slot; expected one {SLOT} and no other brace")

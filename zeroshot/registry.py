@@ -133,6 +133,11 @@ class ModelEntry:
     license: str
     note: str
 
+    def __repr__(self) -> str:
+        return (
+            f"<ModelEntry {self.name!r}: {self.family}, {self.image_size} px, {self.parameters_million:g} M parameters>"
+        )
+
     @property
     def name(self) -> str:
         """Return what to pass to `load`: ``architecture/tag``, or ``mini``."""
@@ -331,8 +336,8 @@ def _not_found(name: str, path: Path) -> Exception:
 def _near(name: str) -> list[str]:
     """Return the names that somebody may have meant, the likeliest first."""
     checkpoints = _checkpoints(name.rpartition("/")[0])
-    if checkpoints:  # only the tag is wrong: all that there are
-        return difflib.get_close_matches(name, checkpoints, n=len(checkpoints), cutoff=0.0)
+    if checkpoints:  # only the tag is wrong
+        return difflib.get_close_matches(name, checkpoints, n=5, cutoff=0.0)
     published = [entry.name for entry in available_models() if entry.repository == name]
     if published:
         return published

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeroshot.encoder import Encoder, check_encoder
+from zeroshot.encoder import Encoder, check_encoder, dtype_name
 from zeroshot.errors import OptionError, PromptError
 from zeroshot.head import Head
 from zeroshot.image import as_image_list
@@ -155,6 +155,7 @@ def weigh_templates(
         logit_bias=encoder.logit_bias,
         model=encoder.name,
         fingerprint=encoder.fingerprint,
+        dtype=dtype_name(encoder),
         templates=prompt_set.templates,
     )
     return TemplateWeights(

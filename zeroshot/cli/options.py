@@ -38,10 +38,9 @@ def add_model(parser: Parser) -> None:
     group.add_argument(
         "--dtype",
         choices=DTYPES,
-        default="float32",
         metavar="DTYPE",
         help="precision of the network: float32, float16, bfloat16, int8 (CPUs only), auto: that of the weights "
-        "(default: float32)",
+        "(default: that of a saved head, else float32)",
     )
     group.add_argument("--approximate", action="store_true", help="decode large JPEGs at a part of their size")
     group.add_argument("--compile", action="store_true", help="let torch.compile translate the image tower (GPUs)")
@@ -53,15 +52,15 @@ def add_device(container: Container) -> None:
 
 
 def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what `zeroshot.load` takes; ``model`` if one was named: the default is the library's matter."""
-    options = {name: getattr(arguments, name) for name in ("device", "dtype", "approximate", "compile")}
-    return options | ({"model": arguments.model} if arguments.model else {})
+    """Return what `zeroshot.load` takes; ``model`` and ``dtype`` if given: the defaults are the library's matter."""
+    options = {name: getattr(arguments, name) for name in ("device", "approximate", "compile")}
+    return options | {name: value for name in ("model", "dtype") if (value := getattr(arguments, name))}
 
 
 def encoder_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return ``model`` and ``device``, for functions that take no more; a loaded encoder if others were given."""
     options = model_options(arguments)
-    if options["dtype"] == "float32" and not options["approximate"] and not options["compile"]:
+    if options.get("dtype", "float32") == "float32" and not options["approximate"] and not options["compile"]:
         return {name: options[name] for name in ("device", "model") if name in options}
     import zeroshot
 
