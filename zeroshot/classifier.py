@@ -673,7 +673,7 @@ def _check_display(top_k: int, threshold: float) -> None:
 def _check_fits(head: Head, encoder: Encoder) -> None:
     if encoder.fingerprint != head.fingerprint:
         dtype = dtype_name(encoder)
-        if head.dtype and dtype and head.dtype != dtype:
+        if encoder.name == head.model and head.dtype and dtype and head.dtype != dtype:
             raise HeadError(
                 f"the head was built in {head.dtype}, and {encoder.name!r} is in {dtype}; pass dtype={head.dtype!r}, "
                 "or build the head again"
