@@ -55,6 +55,8 @@ _TURNED, _MIRRORED_LEFT_TO_RIGHT, _MIRRORED_TOP_TO_BOTTOM = (5, 6, 7, 8), (2, 3,
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # Pixels of an image after its resize and before the crop, above which only the crop is computed.
 _LARGEST_RESULT = 64_000_000
+# What servers answer where there is no such file: Not Found and Gone.
+_GONE = (404, 410)
 _KINDS = "a path, a URL, bytes, a file object, a PIL image or a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4)"
 
 
@@ -347,7 +349,9 @@ def _open(image: Any, *, enough: _Enough | None = None) -> _Decoded:
     except ZeroShotError:
         raise
     except FileNotFoundError as error:
-        raise ImageNotFoundError(f"no image at {name}; check the path (the working folder is {Path.cwd()})") from error
+        is_url = isinstance(image, str) and "://" in image
+        where = "" if is_url else f" (the working folder is {Path.cwd()})"
+        raise ImageNotFoundError(f"no image at {name}; check the path{where}") from error
     except IsADirectoryError as error:
         raise ImageError(f"{name} is a folder; expected an image file, or a list of the files in it") from error
     except UnidentifiedImageError as error:
@@ -425,14 +429,35 @@ def _download(url: str) -> bytes:
     try:
         with fsspec.open(url, "rb") as file:
             content: bytes = file.read()
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        cause = _first_cause(error)
+        # fsspec says so of whatever goes wrong over HTTP; elsewhere it is true.
+        if (
+            not url.rpartition("::")[2].startswith(("http://", "https://"))
+            or isinstance(cause, FileNotFoundError)
+            or getattr(cause, "status", None) in _GONE
+        ):
+            raise
+        raise _UnusableError(f"cannot be fetched: {_reason(cause)}") from error
     except ImportError as error:
         protocol = url.split("://")[0]
         raise MissingExtraError(f"reading {protocol}:// needs a package that is not installed: {error}") from error
     except Exception as error:  # every file system has exceptions of its own
-        raise _UnusableError(f"cannot be fetched: {error!r}") from error
+        raise _UnusableError(f"cannot be fetched: {_reason(error)}") from error
     return content
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """Say what a server answered, or why there was no answer."""
+    if isinstance(status := getattr(error, "status", None), int):
+        return f"{status} {getattr(error, 'message', '')}".rstrip()
+    return type(error).__name__ + (f": {error}" if str(error) else "")
 
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
