@@ -152,6 +152,18 @@ def test_one_image_is_told_from_several(tmp_path: Path) -> None:
     assert as_image_list([]) == []
 
 
+def test_arrays_of_paths_are_collections() -> None:
+    paths = ["cat.jpg", "häuser.jpg"]
+    for dtype in (object, "U"):
+        found = as_image_list(np.array(paths, dtype=dtype))
+        assert found == paths
+        assert {type(path) for path in found} == {str}
+        assert not is_single_image(np.array(paths, dtype=dtype))
+    assert as_image_list(np.array([b"\xff\xd8\xff\xd9"])) == [b"\xff\xd8\xff\xd9"]
+    with pytest.raises(ImageError, match="dtype object; expected uint8"):
+        open_image(np.array([["cat.jpg"]], dtype=object))
+
+
 @pytest.mark.parametrize("images", [None, 3, 2.5])
 def test_something_that_is_no_collection_of_images(images: Any) -> None:
     with pytest.raises(InputTypeError, match=rf"images is of type {type(images).__name__}; expected a path, a URL"):
@@ -461,7 +473,7 @@ def test_a_url_whose_server_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 class _Server(http.server.BaseHTTPRequestHandler):
     """Answers with the status that the path begins with."""
 
-    def do_GET(self) -> None:  # noqa: N802  (the name is the library's)
+    def do_GET(self) -> None:
         self.send_response(int(self.path[1:4]))
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -505,7 +517,7 @@ def test_a_server_that_is_not_there() -> None:
     with socket.socket() as bound:  # and does not listen
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/a.jpg"
-        with pytest.raises(ImageError, match="cannot be fetched: ConnectionRefusedError: .*call failed") as caught:
+        with pytest.raises(ImageError, match=r"cannot be fetched: ConnectionRefusedError: .*call failed") as caught:
             open_image(url)
     assert not isinstance(caught.value, ImageNotFoundError)
 

@@ -45,8 +45,9 @@ class ImageCollection(Protocol):
     def __reversed__(self) -> Iterator[ImageLike]: ...
 
 
-# Several images. An array is one image to type checkers; one of four axes, which is a collection, is ``list(array)``.
-Images: TypeAlias = "ImageCollection | Iterator[ImageLike] | Set[ImageLike]"
+# Several images. An array of uint8 is one image to type checkers; one of four axes, which is a collection, is
+# ``list(array)``.
+Images: TypeAlias = "ImageCollection | Iterator[ImageLike] | Set[ImageLike] | npt.NDArray[np.str_ | np.object_]"
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear"]
 
@@ -230,8 +231,13 @@ class Preprocess:
 def is_single_image(images: object) -> bool:
     """Whether `images` is one image rather than a collection of them."""
     if isinstance(images, np.ndarray):
-        return images.ndim <= 3
+        return images.ndim <= 3 and not _is_list(images)
     return isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(images, "read")
+
+
+def _is_list(array: npt.NDArray[Any]) -> bool:
+    """Whether an array holds paths or other objects one after the other, as a column of a table does."""
+    return array.ndim == 1 and array.dtype.kind in "OUST"
 
 
 def as_image_list(images: Any) -> list[Any]:
@@ -257,6 +263,8 @@ def iter_images(images: Any) -> Iterator[Any]:
         return iter([images])
     if not isinstance(images, Iterable):
         raise InputTypeError(f"images is of type {type(images).__name__}; expected {_KINDS}, or a list of those")
+    if isinstance(images, np.ndarray) and _is_list(images):
+        return iter(images.tolist())  # as str and bytes, not as NumPy's kinds of them
     return iter(images)
 
 
