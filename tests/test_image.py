@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import io
 import os
 import socket
 import threading
+import urllib.parse
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,9 +25,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageChops
 
+import zeroshot
 import zeroshot.image
 from zeroshot.errors import CheckpointError, ImageError, ImageNotFoundError, InputTypeError, MissingExtraError
 from zeroshot.image import Preprocess, as_image_list, describe, is_single_image, open_image
+from zeroshot.stream import embed_stream
 
 Array = npt.NDArray[np.uint8]
 
@@ -62,6 +66,8 @@ INPUTS: dict[str, Callable[[Path, bytes], Any]] = {
     "file:// URL": lambda path, content: f"file://{path}",
     "file:// URL, percent-encoded": lambda path, content: path.as_uri(),
     "memory:// URL": lambda path, content: _memory_url(content),
+    "data URI": lambda path, content: f"data:image/png;base64,{base64.b64encode(content).decode()}",
+    "data URI, percent-encoded": lambda path, content: f"data:image/png,{urllib.parse.quote(content)}",
     "bytes": lambda path, content: content,
     "bytearray": lambda path, content: bytearray(content),
     "memoryview": lambda path, content: memoryview(content),
@@ -520,6 +526,22 @@ def test_a_server_that_is_not_there() -> None:
         with pytest.raises(ImageError, match=r"cannot be fetched: ConnectionRefusedError: .*call failed") as caught:
             open_image(url)
     assert not isinstance(caught.value, ImageNotFoundError)
+
+
+@pytest.mark.parametrize("uri", ["data:image/png;base64,abc", "data:image/png"])
+def test_what_is_no_data_uri(uri: str) -> None:
+    with pytest.raises(ImageError, match=f"'{uri}' is no data URI: .*; expected such as data:image/jpeg;base64,…"):
+        open_image(uri)
+
+
+@pytest.mark.parametrize("start", ["", "data:image/png;base64,", "memory://", "nonsense://"])
+def test_long_strings_are_shortened_in_messages(start: str) -> None:
+    with pytest.raises(ImageError, match=rf"'{start}aa.*…aa.*' \({len(start) + 50_000} characters\)") as caught:
+        open_image(start + "a" * 50_000)
+    assert len(str(caught.value)) < 700
+    assert "damaged" not in str(caught.value)
+    (streamed,) = embed_stream(zeroshot.load("mini"), [start + "a" * 50_000])
+    assert str(streamed.error) == str(caught.value)
 
 
 def test_a_path_with_a_null_byte() -> None:

@@ -56,6 +56,8 @@ _TURNED, _MIRRORED_LEFT_TO_RIGHT, _MIRRORED_TOP_TO_BOTTOM = (5, 6, 7, 8), (2, 3,
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # Pixels of an image after its resize and before the crop, above which only the crop is computed.
 _LARGEST_RESULT = 64_000_000
+# Characters of a path or URL that messages show in full.
+_LONGEST_SHOWN = 400
 # What servers answer where there is no such file: Not Found and Gone.
 _GONE = (404, 410)
 _KINDS = "a path, a URL, bytes, a file object, a PIL image or a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4)"
@@ -273,7 +275,7 @@ def open_image(image: Any) -> Image.Image:
 
     Parameters
     ----------
-    image : path, path-like, fsspec URL, bytes, file object, PIL image, or uint8 array
+    image : path, path-like, fsspec URL, data URI, bytes, file object, PIL image, or uint8 array
         Arrays are (H, W), (H, W, 3) or (H, W, 4), channels R, G, B and alpha.
 
     Returns
@@ -373,8 +375,16 @@ def _open(image: Any, *, enough: _Enough | None = None) -> _Decoded:
         raise ImageError(f"{name} {error}") from error
     except MemoryError:
         raise
+    except OSError as error:
+        if error.errno is None:  # from one of Pillow's decoders, not from the file system
+            raise _undecodable(name, error) from error
+        raise ImageError(f"{name} cannot be read: {error.strerror}") from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
-        raise ImageError(f"{name} cannot be decoded: {error!r}; is the file damaged or cut short?") from error
+        raise _undecodable(name, error) from error
+
+
+def _undecodable(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} cannot be decoded: {error!r}; is the file damaged or cut short?")
 
 
 def _whole(image: Image.Image) -> _Decoded:
@@ -400,9 +410,10 @@ def _reduced(opened: Image.Image, enough: _Enough) -> _Decoded:
 
 
 def describe(image: Any) -> str:
-    """Name an image for messages: its path or URL, or its kind and size."""
+    """Name an image for messages: its path or URL, or its kind and size; what is long is shortened in the middle."""
     if isinstance(image, (str, os.PathLike)):
-        return repr(os.fspath(image))
+        path = str(os.fspath(image))  # also of a np.str_
+        return repr(_shortened(path)) + (f" ({len(path)} characters)" if len(path) > _LONGEST_SHOWN else "")
     if isinstance(image, (bytes, bytearray, memoryview)):
         return f"the image of {len(image)} bytes"
     if isinstance(image, np.ndarray):
@@ -412,11 +423,19 @@ def describe(image: Any) -> str:
     return f"the image from {getattr(image, 'name', None) or type(image).__name__}"
 
 
+def _shortened(text: str) -> str:
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return f"{text[: _LONGEST_SHOWN // 2]}…{text[-_LONGEST_SHOWN // 4 :]}"
+
+
 class _UnusableError(Exception):
     """What is wrong with an image, to be completed with its name."""
 
 
 def _source(image: Any) -> AbstractContextManager[IO[bytes]]:
+    if isinstance(image, str) and image[:5].lower() == "data:":
+        return io.BytesIO(_inline(image))
     if isinstance(image, str) and "://" in image:
         return io.BytesIO(_download(image))
     if isinstance(image, (str, os.PathLike)):
@@ -427,6 +446,18 @@ def _source(image: Any) -> AbstractContextManager[IO[bytes]]:
         return nullcontext(image)
     hint = "; for a tensor pass tensor.permute(1, 2, 0).numpy() of uint8" if hasattr(image, "permute") else ""
     raise InputTypeError(f"an image is of type {type(image).__name__}; expected {_KINDS}{hint}")
+
+
+def _inline(uri: str) -> bytes:
+    """Return the content of a data URI (RFC 2397), in base64 or percent-encoded."""
+    import urllib.request
+
+    try:
+        with urllib.request.DataHandler().data_open(urllib.request.Request(uri)) as file:
+            content: bytes = file.read()
+    except ValueError as error:
+        raise _UnusableError(f"is no data URI: {error}; expected such as data:image/jpeg;base64,…") from error
+    return content
 
 
 def _download(url: str) -> bytes:
@@ -465,7 +496,7 @@ def _reason(error: BaseException) -> str:
     """Say what a server answered, or why there was no answer."""
     if isinstance(status := getattr(error, "status", None), int):
         return f"{status} {getattr(error, 'message', '')}".rstrip()
-    return type(error).__name__ + (f": {error}" if str(error) else "")
+    return type(error).__name__ + (f": {_shortened(str(error))}" if str(error) else "")
 
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:

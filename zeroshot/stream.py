@@ -32,7 +32,7 @@ from torch import Tensor
 from zeroshot.encoder import Encoder, check_encoder
 from zeroshot.errors import ImageError, InputTypeError, OptionError, ZeroShotError, check_positive
 from zeroshot.image import Item as Item
-from zeroshot.image import iter_images, open_image
+from zeroshot.image import describe, iter_images, open_image
 from zeroshot.lanes import LEAST_SHARED
 from zeroshot.threads import usable_cpus
 
@@ -351,7 +351,7 @@ def _decode(decode: Callable[[Any], _Decoded], content: Any, name: str, *, lazy:
 
 
 def _name(source: Any, index: int) -> str:
-    return repr(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else f"image {index}"
+    return describe(source) if isinstance(source, (str, os.PathLike)) else f"image {index}"
 
 
 def _explain(error: Exception, name: str) -> ZeroShotError:
