@@ -213,6 +213,19 @@ def test_a_device_that_does_not_exist(open_clip_folder: Path, device: Any) -> No
         zeroshot.load(open_clip_folder, device=device)
 
 
+@pytest.mark.parametrize(("device", "usual"), [("gpu", "cuda"), ("GPU:1", "cuda:1"), ("CPU", "cpu"), ("Cuda", "cuda")])
+def test_a_device_by_another_name(open_clip_folder: Path, device: str, usual: str) -> None:
+    with pytest.raises(DeviceError, match=f"device '{device}' is not available here: torch calls it '{usual}'; exp"):
+        zeroshot.load(open_clip_folder, device=device)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one")
+def test_torchs_reason_is_cut_at_its_first_sentence(open_clip_folder: Path) -> None:
+    with pytest.raises(DeviceError, match=r"'mps' is not available here: .*; expected 'cpu'") as caught:
+        zeroshot.load(open_clip_folder, device="mps")
+    assert len(str(caught.value)) < 250
+
+
 def test_meta_is_no_device_to_compute_on(open_clip_folder: Path) -> None:
     with pytest.raises(DeviceError, match="'meta'"):
         zeroshot.load(open_clip_folder, device="meta")

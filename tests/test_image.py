@@ -69,6 +69,8 @@ INPUTS: dict[str, Callable[[Path, bytes], Any]] = {
     "data URI": lambda path, content: f"data:image/png;base64,{base64.b64encode(content).decode()}",
     "data URI, percent-encoded": lambda path, content: f"data:image/png,{urllib.parse.quote(content)}",
     "bytes": lambda path, content: content,
+    "dict of bytes": lambda path, content: {"bytes": content, "path": None},
+    "dict of a path": lambda path, content: {"bytes": None, "path": str(path)},
     "bytearray": lambda path, content: bytearray(content),
     "memoryview": lambda path, content: memoryview(content),
     "BytesIO": lambda path, content: io.BytesIO(content),
@@ -144,7 +146,16 @@ def test_a_path_of_an_opened_image_is_not_kept_open(tmp_path: Path, pixels: Arra
 
 def test_one_image_is_told_from_several(tmp_path: Path) -> None:
     one = [
-        *("cat.jpg", tmp_path, b"x", bytearray(b"x"), memoryview(b"x"), io.BytesIO()),
+        *(
+            {"bytes": b"x", "path": None},
+            {"path": "cat.jpg"},
+            "cat.jpg",
+            tmp_path,
+            b"x",
+            bytearray(b"x"),
+            memoryview(b"x"),
+            io.BytesIO(),
+        ),
         *(Image.new("RGB", (1, 1)), np.zeros((2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8)),
     ]
     for image in one:
@@ -174,6 +185,16 @@ def test_arrays_of_paths_are_collections() -> None:
 def test_something_that_is_no_collection_of_images(images: Any) -> None:
     with pytest.raises(InputTypeError, match=rf"images is of type {type(images).__name__}; expected a path, a URL"):
         as_image_list(images)
+
+
+def test_a_table_is_no_collection_of_images() -> None:
+    pandas = pytest.importorskip("pandas")
+    columns = {"image": ["cat.jpg"], "path": ["cat.jpg"]}
+    for table in (columns, {}, pandas.DataFrame(columns)):
+        kind = type(table).__name__
+        with pytest.raises(InputTypeError, match=rf"images is a {kind}; .* take a column, such as table\['image'\]"):
+            as_image_list(table)
+    assert as_image_list(pandas.DataFrame(columns)["path"]) == ["cat.jpg"]
 
 
 # --------------------------------------------------------------------------------------------------- orientation
@@ -445,6 +466,8 @@ def test_pictures_that_cannot_be_used(image: Any, message: str) -> None:
         (None, "an image is of type NoneType; expected a path, a URL, bytes"),
         (3, "an image is of type int"),
         (["a.jpg"], "an image is of type list"),
+        ({"image": "a.jpg"}, "an image is of type dict.*take a column"),
+        ({"bytes": None, "path": None}, "an image is of type NoneType"),
         (torch.zeros(3, 8, 8), r"an image is of type Tensor.*tensor.permute\(1, 2, 0\).numpy\(\) of uint8"),
     ],
 )

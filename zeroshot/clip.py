@@ -588,9 +588,11 @@ def _resolve_device(device: str | torch.device | None) -> torch.device:
         if resolved.type == "meta":
             raise NotImplementedError("meta tensors hold no numbers")
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        usual = str(device).lower().replace("gpu", "cuda")
+        sentence = str(error).splitlines()[0].split(". ")[0]  # the others are about torch's builds
+        reason = sentence if usual == str(device) else f"torch calls it {usual!r}"
         raise DeviceError(
-            f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}; expected 'cpu'"
-            + _cuda_devices()
+            f"device {str(device)!r} is not available here: {reason}; expected 'cpu'" + _cuda_devices()
         ) from error
     # "cuda" is another device in every thread that chooses one; from here on it has its number.
     return placed if resolved.type == "cuda" else resolved

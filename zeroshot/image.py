@@ -12,7 +12,7 @@ import io
 import math
 import os
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,10 @@ from zeroshot.errors import (
     ZeroShotError,
 )
 
-ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
+ImageLike: TypeAlias = (
+    "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
+    " | Mapping[str, bytes | str | None]"
+)
 
 
 class ImageCollection(Protocol):
@@ -56,6 +59,7 @@ _TURNED, _MIRRORED_LEFT_TO_RIGHT, _MIRRORED_TOP_TO_BOTTOM = (5, 6, 7, 8), (2, 3,
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # Pixels of an image after its resize and before the crop, above which only the crop is computed.
 _LARGEST_RESULT = 64_000_000
+_TAKE_A_COLUMN = "take a column, such as table['image']"
 # Characters of a path or URL that messages show in full.
 _LONGEST_SHOWN = 400
 # What servers answer where there is no such file: Not Found and Gone.
@@ -234,7 +238,14 @@ def is_single_image(images: object) -> bool:
     """Whether `images` is one image rather than a collection of them."""
     if isinstance(images, np.ndarray):
         return images.ndim <= 3 and not _is_list(images)
-    return isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(images, "read")
+    if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or _is_row(images):
+        return True
+    return hasattr(images, "read")
+
+
+def _is_row(image: object) -> bool:
+    """Whether it is an image of Hugging Face's data sets that is not decoded: its bytes, its path, or both."""
+    return isinstance(image, Mapping) and len(image) > 0 and image.keys() <= {"bytes", "path"}
 
 
 def _is_list(array: npt.NDArray[Any]) -> bool:
@@ -265,6 +276,8 @@ def iter_images(images: Any) -> Iterator[Any]:
         return iter([images])
     if not isinstance(images, Iterable):
         raise InputTypeError(f"images is of type {type(images).__name__}; expected {_KINDS}, or a list of those")
+    if isinstance(images, Mapping) or hasattr(images, "columns"):
+        raise InputTypeError(f"images is a {type(images).__name__}; expected images: {_TAKE_A_COLUMN}")
     if isinstance(images, np.ndarray) and _is_list(images):
         return iter(images.tolist())  # as str and bytes, not as NumPy's kinds of them
     return iter(images)
@@ -276,7 +289,8 @@ def open_image(image: Any) -> Image.Image:
     Parameters
     ----------
     image : path, path-like, fsspec URL, data URI, bytes, file object, PIL image, or uint8 array
-        Arrays are (H, W), (H, W, 3) or (H, W, 4), channels R, G, B and alpha.
+        Also ``{"bytes": …, "path": …}``, as Hugging Face's data sets have what they do not decode. Arrays
+        are (H, W), (H, W, 3) or (H, W, 4), channels R, G, B and alpha.
 
     Returns
     -------
@@ -347,6 +361,8 @@ def _open(image: Any, *, enough: _Enough | None = None) -> _Decoded:
     """Decode one image as `open_image` does, at a part of its size if that is enough and its format offers it."""
     if isinstance(image, np.ndarray):
         return _whole(_from_array(image))
+    if _is_row(image):
+        image = image.get("path") if image.get("bytes") is None else image["bytes"]
     name = describe(image)
     try:
         if isinstance(image, Image.Image):
@@ -444,7 +460,11 @@ def _source(image: Any) -> AbstractContextManager[IO[bytes]]:
         return io.BytesIO(image)
     if hasattr(image, "read"):
         return nullcontext(image)
-    hint = "; for a tensor pass tensor.permute(1, 2, 0).numpy() of uint8" if hasattr(image, "permute") else ""
+    hint = ""
+    if hasattr(image, "permute"):
+        hint = "; for a tensor pass tensor.permute(1, 2, 0).numpy() of uint8"
+    elif isinstance(image, Mapping):
+        hint = f"; {_TAKE_A_COLUMN}"
     raise InputTypeError(f"an image is of type {type(image).__name__}; expected {_KINDS}{hint}")
 
 
