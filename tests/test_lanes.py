@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +112,25 @@ def test_a_forked_process_makes_threads_of_its_own() -> None:
     assert found.get(timeout=30) == 40
     child.join(timeout=30)
     assert child.exitcode == 0
+
+
+_FORKED = """
+import os, signal, torch, zeroshot.lanes
+images = torch.ones(512, 512)
+expected = images.exp().sum()  # by OpenMP's threads
+assert torch.get_num_threads() == 2
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # its end, should it hang
+    os._exit(torch.get_num_threads() != 1 or not torch.isclose(images.exp().sum(), expected))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_computes_after_its_parent_did() -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", _FORKED], env=environment, check=True, timeout=120)
 
 
 def test_pieces_of_work_are_done_by_threads_as_the_caller_computes() -> None:

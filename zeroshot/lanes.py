@@ -96,5 +96,15 @@ def _begin(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
+def _alone() -> None:
+    """Begin anew in a forked process: all threads stayed with the parent, ours and OpenMP's.
+
+    OpenMP would wait for its own without end, so torch computes with one thread here, as in the workers of its
+    `DataLoader`.
+    """
+    _pools.clear()
+    torch.set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)  # the threads stayed with the parent
+    os.register_at_fork(after_in_child=_alone)
