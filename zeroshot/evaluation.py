@@ -26,7 +26,7 @@ from zeroshot.clip import Precision
 from zeroshot.embeddings import Embeddings
 from zeroshot.encoder import is_approximate
 from zeroshot.errors import HeadError, ImageError, LabelError, OptionError, check_positive, levels_to_caller
-from zeroshot.evaluation_result import EXAMPLES, number_or_none
+from zeroshot.evaluation_result import EXAMPLES, images_in_words, number_or_none
 from zeroshot.evaluation_result import ClassResult as ClassResult
 from zeroshot.evaluation_result import Evaluation as Evaluation
 from zeroshot.evaluation_result import Failure as Failure
@@ -214,7 +214,7 @@ def evaluate(
     if found.failed or found.left_out:
         first = found.failed[0].message if found.failed else found.left_out[0].reason
         warnings.warn(
-            f"not every image was measured ({found.counts}), such as: {first}; see failed and left_out of the result",
+            f"not every image was measured ({images_in_words(found)}), such as: {first}; see failed and left_out of the result",
             UnmeasuredWarning,
             stacklevel=levels_to_caller(),
         )

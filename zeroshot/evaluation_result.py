@@ -194,14 +194,6 @@ class Evaluation:
         """Return how many images were measured."""
         return len(self.sources)
 
-    @property
-    def counts(self) -> str:
-        """Return how many images were measured, and how many were not, in words."""
-        left_out = sum(one.images for one in self.left_out)
-        parts = [display.plural(self.n_images, "image")]
-        parts += [f"{left_out:,} left out"] if left_out else []
-        return ", ".join([*parts, f"{len(self.failed):,} failed"] if self.failed else parts)
-
     def confusion(self) -> npt.NDArray[np.int64]:
         """Count the images of each class (rows) that are taken for each class (columns).
 
@@ -243,7 +235,7 @@ class Evaluation:
     # --------------------------------------------------------------------------------------------------- showing
 
     def __repr__(self) -> str:
-        return f"<Evaluation: {METRICS[self.metric]} {self.metrics[self.metric]} on {self.counts}>"
+        return f"<Evaluation: {METRICS[self.metric]} {self.metrics[self.metric]} on {images_in_words(self)}>"
 
     def __str__(self) -> str:
         """A few lines, for `print`."""
@@ -516,3 +508,11 @@ def _percent(one: Estimate) -> str:
     return (
         f"{one.value:>6.1%}" if np.isnan(one.low) else f"{one.value:>6.1%}  [{100 * one.low:.1f}, {100 * one.high:.1f}]"
     )
+
+
+def images_in_words(found: Evaluation) -> str:
+    """Return how many images were measured, and how many were not."""
+    left_out = sum(one.images for one in found.left_out)
+    parts = [display.plural(found.n_images, "image")]
+    parts += [f"{left_out:,} left out"] if left_out else []
+    return ", ".join([*parts, f"{len(found.failed):,} failed"] if found.failed else parts)
