@@ -214,8 +214,8 @@ def evaluate(
     if found.failed or found.left_out:
         first = found.failed[0].message if found.failed else found.left_out[0].reason
         warnings.warn(
-            f"not every image was measured ({images_in_words(found)}), such as: {first}; see failed and left_out of the "
-            "result",
+            f"not every image was measured ({images_in_words(found)}), such as: {first}; see failed and left_out of "
+            "the result",
             UnmeasuredWarning,
             stacklevel=levels_to_caller(),
         )
