@@ -354,9 +354,15 @@ def test_it_is_pickled_as_what_it_was_loaded_from(
         pickle.loads(sent)
 
 
-def test_copies_are_the_encoder_itself(clip: ClipEncoder) -> None:
-    assert copy.copy(clip) is clip
-    assert copy.deepcopy([clip])[0] is clip
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
+def test_copies_share_weights_and_nothing_else(clip: ClipEncoder, make: Callable[[ClipEncoder], ClipEncoder]) -> None:
+    clip.encode_texts(["a photo"])
+    scale = clip.logit_scale
+    other = make(clip)
+    other.logit_scale = 1.0
+    assert clip.logit_scale == scale
+    assert other.text is clip.text
+    close(other.encode_texts(TEXTS), clip.encode_texts(TEXTS))
 
 
 # ---------------------------------------------------------------------------------------------------------- threads

@@ -85,10 +85,12 @@ class AdaptedEncoder:
         )
 
     def __copy__(self) -> AdaptedEncoder:
-        return self
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
+        return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdaptedEncoder:
-        return self
+        return self.__copy__()  # the model is its owner's
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {self.dim}-d on {self.device}>"

@@ -354,8 +354,8 @@ def from_functions(
         Where the embeddings are put.
     fingerprint : str, optional
         Anything that changes when the functions give other embeddings, such as the name and version of a model. By
-        default drawn at random: then this very object alone can use the heads that are built with it, and later
-        processes build them again.
+        default drawn at random: then this very object and its copies alone can use the heads that are built with
+        it, and later processes build them again.
 
     Returns
     -------
@@ -383,13 +383,14 @@ def from_functions(
     _check_callable(encode_images, "encode_images", "a function from a list of images to (n_images, dim)")
     if encode_texts is not None:
         _check_callable(encode_texts, "encode_texts", "a function from a list of str to (n_texts, dim), or None")
+    drawn = fingerprint or secrets.token_hex(32)
     facts = Facts(
         name=name,
         device=_check_device(device),
         logit_scale=_check_number("logit_scale", logit_scale, above=0),
         logit_bias=None if logit_bias is None else _check_number("logit_bias", logit_bias),
         encode_texts=encode_texts,
-        fingerprint=lambda: fingerprint or secrets.token_hex(32),
+        fingerprint=lambda: drawn,
         dim=check_positive("dim", dim),
     )
     return AdaptedEncoder(facts, lambda images: encode_images([open_image(image) for image in images]))

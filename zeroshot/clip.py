@@ -140,7 +140,7 @@ class ClipEncoder:
     """A CLIP checkpoint as an `Encoder`; made by `load`.
 
     Each tower is read from disk when it is first used: classifying with a saved head loads no text tower. It is pickled
-    as what it was loaded from, without weights; copies are the encoder itself.
+    as what it was loaded from, without weights; copies share them.
 
     Attributes
     ----------
@@ -209,10 +209,13 @@ class ClipEncoder:
         return _load_again, (self._source, *options)
 
     def __copy__(self) -> ClipEncoder:
-        return self
+        # Neither loaded again nor the same object: whoever changes the logit_scale of a copy keeps the first as it was.
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
+        return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ClipEncoder:
-        return self
+        return self.__copy__()  # nobody writes to the weights
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
