@@ -48,9 +48,9 @@ class ImageCollection(Protocol):
     def __reversed__(self) -> Iterator[ImageLike]: ...
 
 
-# Several images. An array of uint8 is one image to type checkers; one of four axes, which is a collection, is
-# ``list(array)``.
-Images: TypeAlias = "ImageCollection | Iterator[ImageLike] | Set[ImageLike] | npt.NDArray[np.str_ | np.object_]"
+# Several images. An array is one image to type checkers, which seldom know what is in it; one of four axes or of paths,
+# which is a collection, is ``list(array)``.
+Images: TypeAlias = "ImageCollection | Iterator[ImageLike] | Set[ImageLike]"
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear"]
 
