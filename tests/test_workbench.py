@@ -366,3 +366,12 @@ def test_any_text_is_labels_or_an_error_of_ours(text: str) -> None:
 def test_any_text_is_written_as_python(label: str, words: list[str]) -> None:
     for value in (label, words, {label: words}, True, 0.25):
         assert ast.literal_eval(workbench._literal(value)) == value
+
+
+def test_a_label_that_is_background_too_is_told_on_the_page_alone(tmp_path: Path) -> None:
+    (picture, _) = small_photographs(tmp_path)
+    bench = Workbench(device="cpu")
+    (note,) = ask(bench, [picture], Question("cat\ndog", background="Cat\ncat")).notes  # warnings are errors here
+    assert "'cat' stands there more than once" in note
+    (note,) = ask(bench, [picture], Question("cat\ndog\ncat")).notes
+    assert "'cat' stands there more than once" in note

@@ -28,7 +28,16 @@ from zeroshot.cache import cache_folder, write_atomically
 from zeroshot.encoder import Encoder, check_encoder, dtype_name
 from zeroshot.errors import HeadError, InputTypeError, LabelError, OptionError, levels_to_caller
 from zeroshot.progress import progress_bar
-from zeroshot.prompts import Labels, LabelsLike, PromptsLike, as_prompt_set, choose_labels, parse_labels, spoken
+from zeroshot.prompts import (
+    Labels,
+    LabelsLike,
+    LabelWarning,
+    PromptsLike,
+    as_prompt_set,
+    choose_labels,
+    parse_labels,
+    spoken,
+)
 
 FORMAT = "zeroshot-head/4"
 # Those of before do not say their precision; the first have no bias of classes, are for embeddings, and are not
@@ -426,6 +435,7 @@ def _parse_background(background: Sequence[str], labels: Labels) -> Labels:
     if both:
         warnings.warn(
             f"background {both[0]!r} is one of the labels too, and the two share one probability; drop one of them",
+            LabelWarning,
             stacklevel=levels_to_caller(),
         )
     return others

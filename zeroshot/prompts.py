@@ -337,6 +337,10 @@ def parse_labels(labels: LabelsLike) -> Labels:
     return _check_labels(Labels(names, synonyms))
 
 
+class LabelWarning(UserWarning):
+    """Of labels that share one probability, since no prompt tells them apart."""
+
+
 def choose_labels(labels: LabelsLike | None, prompts: PromptSet) -> Labels:
     """Return the labels that somebody gave, or else the classes of the prompt set.
 
@@ -376,6 +380,7 @@ def _warn_of_repeats(labels: Labels) -> None:
     warnings.warn(
         f"label {index} ({labels.names[index]!r}) reads like label {before} ({labels.names[before]!r}), and the two "
         f"share one probability; drop one, or add a word that tells them apart{more}",
+        LabelWarning,
         stacklevel=levels_to_caller(),
     )
 

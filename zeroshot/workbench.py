@@ -29,7 +29,7 @@ from zeroshot.head import Head, build_head
 from zeroshot.image import open_image
 from zeroshot.jobs import csv_table
 from zeroshot.prediction import DEFAULT_TOP_K, Outcome
-from zeroshot.prompts import DEFAULT_TEMPLATE, PromptSet, as_prompt_set, parse_labels
+from zeroshot.prompts import DEFAULT_TEMPLATE, LabelWarning, PromptSet, as_prompt_set, parse_labels
 from zeroshot.registry import MINI
 from zeroshot.stream import EmbeddedBatch
 from zeroshot.tokenizer import CutWarning
@@ -39,7 +39,7 @@ _SYNONYMS = re.compile(r"(.*?\S)\s+=(?:\s+(.*))?")
 _EMBEDDINGS, _PICTURES, _HEADS, _MAPS = 4096, 256, 16, 256  # remembered of each
 _THUMBNAIL = 320  # pixels of the longer side
 _MANY = 50  # prompts from which on it is told that they are being read: a second or so
-_WARNINGS = threading.Lock()  # what is done with warnings is so for all threads
+_WARNINGS = threading.RLock()  # what is done with warnings is so for all threads
 ValueT = TypeVar("ValueT")
 
 
@@ -312,7 +312,10 @@ class Workbench:
             new = sum(self._texts.get((encoder.fingerprint, text)) is None for text in texts)
             if new >= _MANY:
                 yield Progress(f"Reading {new:,} prompts …")
-            head = build_head(remembering, labels, prompts=prompts, background=background, cache=False, progress=False)
+            with _WARNINGS, warnings.catch_warnings(action="ignore", category=LabelWarning):  # `_notes` says it
+                head = build_head(
+                    remembering, labels, prompts=prompts, background=background, cache=False, progress=False
+                )
             cut = tuple(remembering.cut)
             self._heads.put(key, (head, cut))
         classifier = Classifier.from_head(head, model=encoder, multi_label=question.multi_label)
@@ -358,7 +361,7 @@ class Workbench:
         ]
         python = question.python(readable, explained=explained)
         left_out = len(files) - len(taken)
-        notes = (*_notes(labels.names), *_note_cuts(cut, encoder))
+        notes = (*_notes(labels.names, background), *_note_cuts(cut, encoder))
         yield Scores(tuple(pictures), outcomes, labels.names, python, left_out, maps, notes)
 
     def _check_size(self, prompts: PromptSet, synonyms: Sequence[Sequence[str]], background: Sequence[str]) -> None:
@@ -535,10 +538,10 @@ def _encode(encoder: Encoder, texts: Sequence[str]) -> tuple[Tensor, set[str]]:
     return rows, cut
 
 
-def _notes(labels: Sequence[str]) -> Iterator[str]:
+def _notes(labels: Sequence[str], background: Sequence[str] = ()) -> Iterator[str]:
     if len(labels) == 1 and "," in labels[0]:
         yield f"{labels[0]!r} is taken as one label; several stand one a line."
-    several = [name for name, count in Counter(labels).items() if count > 1]
+    several = [name for name, count in Counter([*labels, *background]).items() if count > 1]
     if several:
         yield f"{several[0]!r} stands there more than once: what it would have is shared between them."
 
