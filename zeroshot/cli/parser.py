@@ -143,6 +143,8 @@ def near_file(message: str, words: Iterable[str]) -> str:
 
     >>> near_file("no file at 'examples/image'", ["examples/image"])
     ". Did you mean 'examples/images'?"
+    >>> near_file("no image at 'examples/images/nope.jpg'", ["examples/images/nope.jpg"])  # an ending is no likeness
+    ''
     """
     for word in words:
         path = Path(word.removeprefix("@"))
@@ -153,12 +155,17 @@ def near_file(message: str, words: Iterable[str]) -> str:
                 continue
             folder = next(parent for parent in path.parents if parent.is_dir())
             name, *rest = path.relative_to(folder).parts
-            near = difflib.get_close_matches(name, [found.name for found in folder.iterdir()], n=1, cutoff=0.6)
+            names = [found.name for found in folder.iterdir() if _alike(Path(name).stem, found.stem)]
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
         except (OSError, StopIteration, ValueError):  # too long, not to be read, …
             continue
         if near and (found := folder.joinpath(near[0], *rest)).exists():
             return f". Did you mean {str(found)!r}?"
     return ""
+
+
+def _alike(one: str, other: str) -> bool:
+    return bool(difflib.get_close_matches(one, [other], cutoff=0.6))
 
 
 def _settle_json(words: list[str]) -> list[str]:
